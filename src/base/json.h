@@ -1,0 +1,53 @@
+/*
+ * A bounded JSON pull reader (RFC 8259) over a buffer that it may change: strings are unescaped where they
+ * stand, and end in a NUL byte in place of their closing quote. No allocation, no recursion.
+ */
+#ifndef LDS_BASE_JSON_H
+#define LDS_BASE_JSON_H
+
+#include "src/base/error.h"
+
+enum { LDS_JSON_MAX_DEPTH = 256 };
+
+typedef enum lds_json_token {
+    LDS_JSON_ERROR,
+    LDS_JSON_END, /* the document is whole and nothing but white space follows */
+    LDS_JSON_OBJECT,
+    LDS_JSON_OBJECT_END,
+    LDS_JSON_ARRAY,
+    LDS_JSON_ARRAY_END,
+    LDS_JSON_KEY,    /* text, nbytes */
+    LDS_JSON_STRING, /* text, nbytes; may hold NUL bytes if the document has \u0000 */
+    LDS_JSON_NUMBER, /* text, nbytes: as it stands, not NUL-terminated */
+    LDS_JSON_TRUE,
+    LDS_JSON_FALSE,
+    LDS_JSON_NULL
+} lds_json_token;
+
+typedef struct lds_json {
+    char *at, *end, *begin;
+    char *text;     /* of the last KEY, STRING or NUMBER */
+    size_t nbytes;  /* of text */
+    size_t token_offset; /* byte in the buffer where the last token began */
+    lds_error *err; /* where LDS_JSON_ERROR explained itself; may be NULL */
+    lds_status status; /* of the error, LDS_ERR_MALFORMED */
+    uint32_t depth;
+    uint8_t state;
+    uint64_t in_object[LDS_JSON_MAX_DEPTH / 64];
+} lds_json;
+
+/* text[0..nbytes) is changed by reading; text[nbytes] need not exist. */
+void lds_json_init(lds_json *json, char *text, size_t nbytes, lds_error *err);
+
+/* The next token. After LDS_JSON_ERROR or LDS_JSON_END it stays at that. */
+lds_json_token lds_json_next(lds_json *json);
+
+/* Skip the value that begins with the token just returned. False on a syntax error. */
+bool lds_json_skip(lds_json *json, lds_json_token token);
+
+/* The number just returned, if it is a non-negative integer that fits (no fraction, no exponent). */
+bool lds_json_u64(const lds_json *json, uint64_t *value);
+bool lds_json_i64(const lds_json *json, int64_t *value);
+bool lds_json_double(const lds_json *json, double *value); /* locale-independent */
+
+#endif

@@ -1,0 +1,74 @@
+/* What an open checkpoint is, for the rooms behind it: network, plan and load. */
+#ifndef LDS_CHECKPOINT_CHECKPOINT_H
+#define LDS_CHECKPOINT_CHECKPOINT_H
+
+#include "src/base/names.h"
+
+/* Enough of a file's status to see that it was changed or replaced. */
+typedef struct lds_file_identity {
+    uint64_t device, inode, nbytes;
+    int64_t modified_ns, changed_ns;
+} lds_file_identity;
+
+typedef struct lds_file {
+    char *path;
+    int fd;
+    bool is_remote; /* on a network file system, where mapping is slow */
+    lds_file_identity identity;
+    char *header; /* the bytes that names, metadata and strings of this file point into */
+} lds_file;
+
+struct lds_tensor {
+    lds_name name;
+    const uint64_t *shape;
+    uint64_t nbytes;
+    uint64_t numel;
+    uint64_t offset; /* from the beginning of the file */
+    uint32_t file;
+    uint8_t dtype;
+    uint8_t n_dims;
+};
+
+typedef struct lds_metadata {
+    const char *key, *value;
+} lds_metadata;
+
+struct lds_checkpoint {
+    char *path;
+    char *dir;
+    lds_file *files;
+    size_t n_files;
+    lds_tensor *tensors; /* in the order of files and offsets; tensor i is entry i of names */
+    lds_names names;
+    lds_metadata *metadata;
+    size_t n_metadata;
+    char **component_names;
+    lds_checkpoint **components;
+    size_t n_components;
+};
+
+/* The status of an open file. */
+lds_status lds_file_identify(lds_file_identity *identity, int fd, lds_error *err);
+
+/* LDS_ERR_CHANGED, naming the file, if it is no longer what it was when it was opened. */
+lds_status lds_file_check_unchanged(const lds_file *file, lds_error *err);
+
+/*
+ * Read exactly nbytes at offset, whatever short reads and signals come. LDS_ERR_CHANGED if the file ends
+ * first. The error is without the file's name.
+ */
+lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds_error *err);
+
+/*
+ * The directory that path leads to: path itself, or the snapshot of "org/name" in the local hub cache.
+ * revision may be NULL. Freed with free().
+ */
+lds_status lds_resolve_dir(char **dir, const char *path, const char *revision, lds_error *err);
+
+/*
+ * Read a small text file (a config, an index, a key map) whole, NUL-terminated, at most max_nbytes.
+ * Freed with free(). The error names the file.
+ */
+lds_status lds_read_text(char **text, size_t *nbytes, const char *path, size_t max_nbytes, lds_error *err);
+
+#endif

@@ -1,0 +1,12 @@
+/* The conversion kernels: one function for each ordered pair of float dtypes. */
+#ifndef LDS_DTYPE_CONVERT_H
+#define LDS_DTYPE_CONVERT_H
+
+#include "src/base/error.h"
+
+typedef void (*lds_convert_fn)(void *dst, const void *src, size_t n);
+
+/* The best kernel of this machine for a pair; copies for equal dtypes; NULL if there is no conversion. */
+lds_convert_fn lds_convert_kernel(lds_dtype dst, lds_dtype src);
+
+#endif

@@ -1,0 +1,39 @@
+/* Memory that parameters are in: counted references to a mapping, an arena, or the caller's memory. */
+#ifndef LDS_NETWORK_STORAGE_H
+#define LDS_NETWORK_STORAGE_H
+
+#include <stdatomic.h>
+
+#include "src/base/error.h"
+
+struct lds_storage {
+    atomic_uint_fast32_t refs;
+    void *data;
+    uint64_t nbytes;
+    void (*release)(void *ctx, void *data, size_t nbytes); /* may be NULL */
+    void *ctx;
+};
+
+/* Every function gives one reference, to be handed back with lds_storage_release(). */
+
+/*
+ * nbytes of new memory, with room at the end of the last page or more: from the allocator, or, if it is NULL,
+ * anonymous memory. Contents are zero in the latter case only. Aligned to 4096 bytes at least.
+ */
+lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator, lds_error *err);
+
+/* A private, writable mapping of nbytes of a file at offset, a multiple of 4096. No page is made present. */
+lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err);
+
+/* The caller's memory. */
+lds_status lds_storage_adopt(lds_storage **storage, void *data, uint64_t nbytes,
+                             void (*release)(void *ctx, void *data), void *ctx, lds_error *err);
+
+static inline lds_storage *lds_storage_retain(lds_storage *storage)
+{
+    if (storage)
+        atomic_fetch_add_explicit(&storage->refs, 1, memory_order_relaxed);
+    return storage;
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* Errors, memory and the index of names. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "src/base/names.h"
+
+static void error_names_file_tensor_and_byte(void **state)
+{
+    (void)state;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_fail_at(&err, LDS_ERR_MALFORMED, 17, "expected %d, found %d", 2, 3), LDS_ERR_MALFORMED);
+    assert_int_equal(lds_error_context(&err, LDS_ERR_MALFORMED, "a/b.safetensors", "w.weight"), LDS_ERR_MALFORMED);
+    assert_string_equal(err.message, "a/b.safetensors: w.weight: expected 2, found 3 (at byte 17)");
+    assert_int_equal(err.offset, 17);
+    assert_int_equal(err.file_nbytes, strlen("a/b.safetensors"));
+    assert_int_equal(err.tensor_nbytes, strlen("w.weight"));
+}
+
+static void error_shortens_long_paths_at_a_character(void **state)
+{
+    (void)state;
+    char path[2001] = {0};
+    for (size_t i = 0; i < 2000; i += 2)
+        memcpy(path + i, "\xC3\xA9", 2);
+    lds_error err = LDS_ERROR_INIT;
+    lds_fail_errno(&err, LDS_ERR_IO, 2, "cannot be opened");
+    lds_error_context(&err, LDS_ERR_IO, path, NULL);
+    assert_memory_equal(err.message, "...\xC3\xA9", 5);
+    assert_non_null(strstr(err.message, ": cannot be opened: No such file or directory"));
+    assert_int_equal(err.os_errno, 2);
+}
+
+static void error_may_be_null(void **state)
+{
+    (void)state;
+    assert_int_equal(lds_fail(NULL, LDS_ERR_NAME, "x"), LDS_ERR_NAME);
+    assert_int_equal(lds_error_context(NULL, LDS_ERR_NAME, "f", "t"), LDS_ERR_NAME);
+}
+
+static void names_find_what_was_added(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    char (*texts)[16] = calloc(N, sizeof *texts);
+    lds_names names = {0};
+    uint32_t found;
+    for (uint32_t i = 0; i < N; i++) {
+        int n = snprintf(texts[i], sizeof texts[i], "layer.%u", i);
+        assert_int_equal(lds_names_add(&names, lds_name_of(texts[i], (size_t)n), &found, NULL), LDS_OK);
+        assert_int_equal(found, LDS_NO_INDEX);
+    }
+    for (uint32_t i = 0; i < N; i++)
+        assert_int_equal(lds_names_find(&names, lds_name_of(texts[i], strlen(texts[i]))), i);
+    assert_int_equal(lds_names_add(&names, lds_name_of("layer.7", 7), &found, NULL), LDS_OK);
+    assert_int_equal(found, 7);
+    assert_int_equal(names.n, N);
+    assert_int_equal(lds_names_find(&names, lds_name_of("layer", 5)), LDS_NO_INDEX);
+    lds_names_destroy(&names);
+    assert_int_equal(lds_names_find(&names, lds_name_of("layer", 5)), LDS_NO_INDEX);
+    free(texts);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(error_names_file_tensor_and_byte),
+        cmocka_unit_test(error_shortens_long_paths_at_a_character),
+        cmocka_unit_test(error_may_be_null),
+        cmocka_unit_test(names_find_what_was_added),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
