@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 lds_status lds_calloc(void *data, size_t n, size_t element_nbytes, lds_error *err)
 {
@@ -61,4 +62,10 @@ lds_status lds_format_string(char **string, lds_error *err, const char *format, 
         return lds_fail_memory(err, n < 0 ? 0 : (uint64_t)n + 1);
     *string = p;
     return LDS_OK;
+}
+
+size_t lds_page_nbytes(void)
+{
+    long n = sysconf(_SC_PAGESIZE);
+    return n > 0 ? (size_t)n : 4096;
 }

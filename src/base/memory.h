@@ -26,6 +26,9 @@ lds_status lds_copy_string(char **copy, const char *text, size_t n, lds_error *e
 /* A new string from a printf format. Freed with free(). */
 lds_status lds_format_string(char **string, lds_error *err, const char *format, ...) LDS_PRINTF(3, 4);
 
+/* Size of the system's pages: 4096 on most machines, 65536 on some. */
+size_t lds_page_nbytes(void);
+
 /* value rounded up to a multiple of alignment, a power of two. */
 static inline uint64_t lds_align_up(uint64_t value, uint64_t alignment)
 {

@@ -10,19 +10,19 @@ struct lds_storage {
     atomic_uint_fast32_t refs;
     void *data;
     uint64_t nbytes;
-    void (*release)(void *ctx, void *data, size_t nbytes); /* may be NULL */
+    void (*release)(void *ctx, void *data, size_t nbytes);
     void *ctx;
 };
 
 /* Every function gives one reference, to be handed back with lds_storage_release(). */
 
 /*
- * nbytes of new memory, with room at the end of the last page or more: from the allocator, or, if it is NULL,
- * anonymous memory. Contents are zero in the latter case only. Aligned to 4096 bytes at least.
+ * nbytes of new memory, at least one, aligned to 4096: from the allocator, which is copied, or from the system
+ * if it is NULL. Contents are undefined.
  */
 lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator, lds_error *err);
 
-/* A private, writable mapping of nbytes of a file at offset, a multiple of 4096. No page is made present. */
+/* A private, writable mapping of nbytes of a file at offset, which begins a page. No page is made present. */
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err);
 
 /* The caller's memory. */

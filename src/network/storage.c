@@ -1,0 +1,170 @@
+/*
+ * The memory that parameters are in.
+ *
+ * Weights get pages straight from the kernel: they are large, live long, and go back to the system at once
+ * when the last parameter lets go. Memory is not touched here: the thread that fills a page is the one that
+ * faults it in.
+ */
+#include "src/network/storage.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "src/base/memory.h"
+
+enum { HUGE_PAGE_NBYTES = 2 << 20, SMALL_NBYTES = 64 << 10, ALIGNMENT = 4096 };
+
+/* What release_adopted() takes as its context. */
+typedef struct adopted {
+    void (*release)(void *ctx, void *data);
+    void *ctx;
+} adopted;
+
+static void release_heap(void *ctx, void *data, size_t nbytes)
+{
+    (void)ctx, (void)nbytes;
+    free(data);
+}
+
+static void release_pages(void *ctx, void *data, size_t nbytes)
+{
+    (void)ctx;
+    munmap(data, nbytes);
+}
+
+static void release_allocated(void *ctx, void *data, size_t nbytes)
+{
+    lds_allocator *allocator = ctx;
+    allocator->free(allocator->ctx, data, nbytes);
+    free(allocator);
+}
+
+static void release_adopted(void *ctx, void *data, size_t nbytes)
+{
+    (void)nbytes;
+    adopted *a = ctx;
+    if (a->release)
+        a->release(a->ctx, data);
+    free(a);
+}
+
+static lds_status storage_make(lds_storage **storage, lds_error *err)
+{
+    LDS_TRY(lds_calloc(storage, 1, sizeof **storage, err));
+    atomic_init(&(*storage)->refs, 1);
+    return LDS_OK;
+}
+
+/* Anonymous pages at a multiple of 2 MiB, so that huge pages can back all of them. */
+static void *map_anonymous(size_t nbytes)
+{
+    nbytes = lds_align_up(nbytes, lds_page_nbytes());
+    size_t slack = nbytes < HUGE_PAGE_NBYTES ? 0 : HUGE_PAGE_NBYTES, whole = nbytes + slack;
+    uint8_t *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || !slack)
+        return p;
+    uint8_t *aligned = (uint8_t *)lds_align_up((uintptr_t)p, HUGE_PAGE_NBYTES);
+    if (aligned > p)
+        munmap(p, (size_t)(aligned - p));
+    if (aligned + nbytes < p + whole)
+        munmap(aligned + nbytes, (size_t)(p + whole - aligned - nbytes));
+    madvise(aligned, nbytes, MADV_HUGEPAGE);
+    return aligned;
+}
+
+static lds_status take_from_allocator(lds_storage *s, size_t nbytes, const lds_allocator *allocator, lds_error *err)
+{
+    lds_allocator *copy;
+    LDS_TRY(lds_calloc(&copy, 1, sizeof *copy, err));
+    *copy = *allocator;
+    s->data = copy->alloc(copy->ctx, nbytes, ALIGNMENT);
+    if (!s->data) {
+        free(copy);
+        return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes", nbytes);
+    }
+    s->ctx = copy;
+    s->release = release_allocated;
+    return LDS_OK;
+}
+
+static lds_status take_from_system(lds_storage *s, size_t nbytes, lds_error *err)
+{
+    if (nbytes < SMALL_NBYTES) {
+        s->release = release_heap;
+        s->data = aligned_alloc(ALIGNMENT, lds_align_up(nbytes, ALIGNMENT));
+        return s->data ? LDS_OK : lds_fail_memory(err, nbytes);
+    }
+    void *p = map_anonymous(nbytes);
+    if (p == MAP_FAILED)
+        return lds_fail_memory(err, nbytes);
+    s->data = p;
+    s->release = release_pages;
+    return LDS_OK;
+}
+
+lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator, lds_error *err)
+{
+    nbytes = nbytes ? nbytes : 1;
+    if (nbytes > SIZE_MAX / 2)
+        return lds_fail_memory(err, nbytes);
+    lds_storage *s;
+    LDS_TRY(storage_make(&s, err));
+    s->nbytes = nbytes;
+    lds_status status = allocator ? take_from_allocator(s, (size_t)nbytes, allocator, err)
+                                  : take_from_system(s, (size_t)nbytes, err);
+    if (status) {
+        free(s);
+        return status;
+    }
+    *storage = s;
+    return LDS_OK;
+}
+
+lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err)
+{
+    lds_storage *s;
+    if (nbytes > SIZE_MAX / 2)
+        return lds_fail_memory(err, nbytes);
+    LDS_TRY(storage_make(&s, err));
+    /* Without NORESERVE the kernel would count the whole file as if all of it were going to be written to. */
+    void *p = mmap(NULL, (size_t)nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
+    if (p == MAP_FAILED) {
+        int why = errno;
+        free(s);
+        return why == ENOMEM ? lds_fail_memory(err, nbytes)
+                             : lds_fail_errno(err, LDS_ERR_IO, why, "cannot be mapped");
+    }
+    s->data = p;
+    s->nbytes = nbytes;
+    s->release = release_pages;
+    *storage = s;
+    return LDS_OK;
+}
+
+lds_status lds_storage_adopt(lds_storage **storage, void *data, uint64_t nbytes,
+                             void (*release)(void *ctx, void *data), void *ctx, lds_error *err)
+{
+    lds_storage *s;
+    adopted *a;
+    LDS_TRY(lds_calloc(&a, 1, sizeof *a, err));
+    lds_status status = storage_make(&s, err);
+    if (status) {
+        free(a);
+        return status;
+    }
+    *a = (adopted){release, ctx};
+    s->data = data;
+    s->nbytes = nbytes;
+    s->release = release_adopted;
+    s->ctx = a;
+    *storage = s;
+    return LDS_OK;
+}
+
+void lds_storage_release(lds_storage *storage)
+{
+    if (!storage || atomic_fetch_sub_explicit(&storage->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    storage->release(storage->ctx, storage->data, (size_t)storage->nbytes);
+    free(storage);
+}
