@@ -1,6 +1,11 @@
 /*
  * A bounded JSON pull reader (RFC 8259) over a buffer that it may change: strings are unescaped where they
  * stand, and end in a NUL byte in place of their closing quote. No allocation, no recursion.
+ *
+ * It is strict: UTF-8 only and no byte order mark, no control characters in strings, no lone surrogates, no
+ * numbers beyond the grammar, nothing but white space after the value. Repeated keys are the consumer's to
+ * find. The grammar is the reader's to check: after LDS_JSON_KEY the next token begins a value, and what is
+ * opened is closed, so a consumer only checks that values are of the kind it wants.
  */
 #ifndef LDS_BASE_JSON_H
 #define LDS_BASE_JSON_H
@@ -29,6 +34,7 @@ typedef struct lds_json {
     char *text;     /* of the last KEY, STRING or NUMBER */
     size_t nbytes;  /* of text */
     size_t token_offset; /* byte in the buffer where the last token began */
+    uint64_t base_offset; /* added to the byte that errors name: where in its file the buffer begins. 0 by init */
     lds_error *err; /* where LDS_JSON_ERROR explained itself; may be NULL */
     lds_status status; /* of the error, LDS_ERR_MALFORMED */
     uint32_t depth;
@@ -42,12 +48,19 @@ void lds_json_init(lds_json *json, char *text, size_t nbytes, lds_error *err);
 /* The next token. After LDS_JSON_ERROR or LDS_JSON_END it stays at that. */
 lds_json_token lds_json_next(lds_json *json);
 
-/* Skip the value that begins with the token just returned. False on a syntax error. */
+/*
+ * Skip the value that begins with the token just returned, or follows it if that is a KEY. False on a syntax
+ * error.
+ */
 bool lds_json_skip(lds_json *json, lds_json_token token);
 
-/* The number just returned, if it is a non-negative integer that fits (no fraction, no exponent). */
+/*
+ * The number just returned. The integers are false for what does not fit, and for what has a fraction or an
+ * exponent, even 1.0; u64 is also for -0. double is the nearest one, whatever the locale; false if that is
+ * infinite.
+ */
 bool lds_json_u64(const lds_json *json, uint64_t *value);
 bool lds_json_i64(const lds_json *json, int64_t *value);
-bool lds_json_double(const lds_json *json, double *value); /* locale-independent */
+bool lds_json_double(const lds_json *json, double *value);
 
 #endif
