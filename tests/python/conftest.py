@@ -1,0 +1,46 @@
+"""What every test here starts from: the built command, the built library, and ways to write checkpoints."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("LDS_BUILD_DIR", "build")
+
+
+class Command:
+    """The command line tool; calling it runs it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __call__(self, *args, check: bool = True, **options) -> subprocess.CompletedProcess:
+        """Run with args. With check, anything but exit code 0 fails the test, showing what it said."""
+        done = subprocess.run(
+            [self.path, *map(str, args)], capture_output=True, text=True, timeout=300, check=False, **options
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"{' '.join(map(str, done.args))}: exit code {done.returncode}\n{done.stderr}")
+        return done
+
+    def json(self, *args, **options):
+        """Run with args and --json; what it printed, parsed."""
+        return json.loads(self(*args, "--json", **options).stdout)
+
+
+@pytest.fixture(scope="session")
+def build_dir() -> Path:
+    return BUILD
+
+
+@pytest.fixture(scope="session")
+def loadstone() -> Command:
+    return Command(BUILD / "loadstone")
+
+
+@pytest.fixture(scope="session")
+def library_path() -> Path:
+    return BUILD / "libloadstone.so"

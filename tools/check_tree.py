@@ -1,0 +1,46 @@
+"""What no compiler sees in the tracked files: stray white space, invisible characters, one machine's paths."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = {".c", ".h", ".py", ".md", ".build", ".ini", ".sh", ".toml", ".txt", ".yml", ".map", ".options", ""}
+
+RULES = [
+    (re.compile(r"[ \t]+$"), "white space at the end of a line"),
+    (re.compile(r"\r"), "carriage return"),
+    (re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]"), "invisible character"),
+    (re.compile(r"(^|[^A-Za-z0-9_.~])/(work|root|home)/"), "path of one machine"),
+]
+C_RULES = [(re.compile(r"\t"), "tab")]
+
+
+def check(path: str) -> list[str]:
+    file = ROOT / path
+    if file.suffix not in TEXT or file.is_symlink():
+        return []
+    text = file.read_text(encoding="utf-8")
+    rules = RULES + (C_RULES if file.suffix in {".c", ".h", ".py"} else [])
+    found = [
+        f"{path}:{number}: {what}"
+        for number, line in enumerate(text.split("\n"), 1)
+        for pattern, what in rules
+        if pattern.search(line)
+    ]
+    if text and (not text.endswith("\n") or text.endswith("\n\n")):
+        found.append(f"{path}: expected one newline at the end")
+    return found
+
+
+def main() -> int:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    paths = [path for path in tracked.stdout.split("\0") if path and not path.startswith("tests/golden/")]
+    found = [line for path in paths if (ROOT / path).exists() for line in check(path)]
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

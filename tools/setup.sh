@@ -1,0 +1,85 @@
+# Getting what a command needs, once. Sourced by ./dev, from the root of the tree.
+# shellcheck shell=bash disable=SC2034
+
+# package=probe: what is there once the package is installed. A file, a Python module (import:), or a command.
+build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ninja pkg-config=pkg-config
+    libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h)
+python_packages=(python3=python3 python3-venv=import:ensurepip)
+test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
+clang_packages=(clang=clang)
+cross_packages=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
+    libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/include/stdio.h qemu-user-static=qemu-aarch64-static)
+lint_packages=(clang-format=clang-format clang-tidy=clang-tidy shellcheck=shellcheck)
+
+# Probes come before packages, so that a second run asks nobody, and a system with other packages will do.
+missing_packages() {
+    local entry probe
+    for entry in "$@"; do
+        probe=${entry#*=}
+        case $probe in
+        /*) [[ -e $probe ]] ;;
+        import:*) python3 -c "import ${probe#import:}" 2>/dev/null ;;
+        *) command -v "$probe" >/dev/null ;;
+        esac || echo "${entry%%=*}"
+    done
+}
+
+need_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    local -a root=()
+    if [[ $(id -u) -ne 0 ]]; then root=(sudo); fi
+    if ! command -v apt-get >/dev/null || ! command -v "${root[0]:-apt-get}" >/dev/null; then
+        echo "These packages are missing, and neither root nor sudo with apt-get is there to install them:" >&2
+        echo "    ${missing[*]}" >&2
+        return 1
+    fi
+    echo "installing ${missing[*]}"
+    "${root[@]}" apt-get update
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# .venv holds what tests/requirements.txt says; a copy of that file in it marks it as complete.
+need_venv() {
+    cmp -s tests/requirements.txt .venv/requirements.txt && return 0
+    rm -f .venv/requirements.txt
+    [[ -x .venv/bin/python ]] || python3 -m venv .venv
+    local torch
+    torch=$(grep '^torch==' tests/requirements.txt)
+    # On its own and first: it is the one for which a machine may have a build without GPU code on its disk.
+    .venv/bin/python -m pip install "$torch"
+    .venv/bin/python -m pip install -r tests/requirements.txt
+    cp tests/requirements.txt .venv/requirements.txt
+}
+
+# The libraries for aarch64, unpacked beside the cross compiler's libc. An apt of its own downloads them, so
+# that the system is not changed: a second architecture in dpkg is hard to take back, and needs root.
+need_sysroot() {
+    local sysroot=$PWD/.cache/sysroot-aarch64 apt=$PWD/.cache/apt-aarch64
+    [[ -e $sysroot/complete ]] && return 0
+    rm -rf "$sysroot" "$apt"
+    mkdir -p "$sysroot" "$apt"/{state/lists/partial,cache/archives/partial,packages}
+    local -a options=(-o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o "Dir::State=$apt/state"
+        -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null -o "APT::Sandbox::User=$(id -un)"
+        -o Acquire::Languages=none)
+    apt-get "${options[@]}" update
+    (cd "$apt/packages" && apt-get "${options[@]}" download libpcre2-dev libpcre2-8-0 libxxhash-dev libxxhash0 \
+        libcmocka-dev libcmocka0)
+    local package
+    for package in "$apt"/packages/*.deb; do
+        dpkg-deb -x "$package" "$sysroot"
+    done
+    rm -rf "$apt"
+    touch "$sysroot/complete"
+}
+
+# configure DIRECTORY OPTION...: set up a build directory, again only if the options are others than before.
+configure() {
+    local dir=$1
+    shift
+    [[ -e $dir/build.ninja && $(cat "$dir/options" 2>/dev/null) == "${CC:-} $*" ]] && return 0
+    rm -rf "$dir"
+    meson setup "$dir" "$@"
+    echo "${CC:-} $*" >"$dir/options"
+}

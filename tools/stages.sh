@@ -1,0 +1,136 @@
+# What ./dev runs, stage by stage: one line each, the log only if it fails. Sourced by ./dev.
+# shellcheck shell=bash disable=SC2154
+
+logs=.cache/logs
+failed=()
+
+# stage NAME COMMAND...: what fails is remembered, and the stages after it run all the same: together they
+# often tell more. Not to be called in a condition, which would switch off set -e for the command.
+stage() {
+    local name=$1 log=$logs/${1// /-}.log begin=$SECONDS status
+    shift
+    mkdir -p "$logs"
+    printf '%-28s' "$name"
+    set +e
+    (
+        set -e
+        "$@"
+    ) >"$log" 2>&1 </dev/null
+    status=$?
+    set -e
+    if [[ $status -eq 0 ]]; then
+        printf 'ok %5d s  %s\n' $((SECONDS - begin)) "$(summary "$log")"
+    else
+        printf 'FAILED %d s  %s\n' $((SECONDS - begin)) "$log"
+        tail -n 60 "$log" | sed 's/^/    /'
+        failed+=("$name")
+    fi
+}
+
+# How many tests a log says there were.
+summary() {
+    sed -n -E -e 's/^Ok: +([0-9]+) *$/\1 programs/p' -e 's/^=*( |)([0-9]+ passed.*) in .*$/\2/p' "$1" | tail -n 1
+}
+
+# need NAME COMMAND...: a stage without which the others make no sense.
+need() {
+    stage "$@"
+    finish
+}
+
+finish() {
+    [[ ${#failed[@]} -gt 0 ]] || return 0
+    printf '\nfailed:%s\n' "$(printf ' %s;' "${failed[@]}")"
+    exit 1
+}
+
+need_build() {
+    need packages need_packages "${build_packages[@]}" "${python_packages[@]}"
+    need python need_venv
+    need build build
+}
+
+test_tree() {
+    case $1 in
+    full | quick) ;;
+    *)
+        echo "expected ./dev test or ./dev test quick" >&2
+        exit 2
+        ;;
+    esac
+    local -a packages=("${build_packages[@]}" "${python_packages[@]}" "${test_packages[@]}")
+    if [[ $1 == full ]]; then packages+=("${clang_packages[@]}" "${cross_packages[@]}" "${lint_packages[@]}"); fi
+    need packages need_packages "${packages[@]}"
+    need python need_venv
+    need build build_strictly
+    stage tree check_tree
+    stage symbols python3 tools/check_symbols.py build/libloadstone.so
+    stage "unit asan ubsan" test_sanitized build-asan address,undefined
+    if [[ $1 == quick ]]; then
+        stage pytest test_python -m "not slow"
+    else
+        stage "unit tsan" test_sanitized build-tsan thread
+        stage "unit clang" test_clang
+        stage "unit aarch64" test_aarch64
+        stage install test_install
+        stage pytest test_python
+        stage lint lint_all
+    fi
+    finish
+}
+
+build_strictly() {
+    configure build --buildtype=release -Dwerror=true
+    ninja -C build
+}
+
+check_tree() {
+    python3 tools/check_tree.py
+}
+
+# Sanitizers see more where the optimiser leaves more in place; -O1 keeps the tests short.
+test_sanitized() {
+    local dir=$1 sanitizers=$2
+    local -a run=()
+    # With many random bits in addresses ThreadSanitizer finds no place for its shadow.
+    if [[ $sanitizers == thread ]] && setarch -R true 2>/dev/null; then run=(setarch -R); fi
+    configure "$dir" --buildtype=debug --optimization=1 -Dwerror=true -Db_sanitize="$sanitizers"
+    ninja -C "$dir"
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1 \
+        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+        "${run[@]}" meson test -C "$dir" --print-errorlogs --timeout-multiplier 4
+}
+
+test_clang() {
+    CC=clang configure build-clang --buildtype=release -Dwerror=true
+    ninja -C build-clang
+    meson test -C build-clang --print-errorlogs --timeout-multiplier 2
+}
+
+test_aarch64() {
+    if [[ $(uname -m) == aarch64 ]]; then
+        echo "this machine is one: the other stages have tested it"
+        return 0
+    fi
+    need_sysroot
+    local libraries=$PWD/.cache/sysroot-aarch64
+    export PKG_CONFIG_SYSROOT_DIR=$libraries QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+    export QEMU_SET_ENV=LD_LIBRARY_PATH=$libraries/usr/lib/aarch64-linux-gnu
+    configure build-aarch64 --cross-file cross/aarch64.ini --buildtype=release -Dwerror=true
+    ninja -C build-aarch64
+    meson test -C build-aarch64 --print-errorlogs --timeout-multiplier 10
+}
+
+# A program that knows nothing but pkg-config, in C and in C++, against what meson installs.
+test_install() {
+    local prefix=$PWD/.cache/install
+    rm -rf "$prefix"
+    configure build-install --buildtype=release --prefix="$prefix" --libdir=lib
+    ninja -C build-install
+    meson install -C build-install --quiet
+    tests/install/run.sh "$prefix"
+}
+
+test_python() {
+    LDS_BUILD_DIR=build .venv/bin/python -m pytest -q tests/python "$@"
+}
