@@ -1,0 +1,26 @@
+/* Init rules: their names, and which of them a parameter can have. Values are lds_init_fill's: network.h. */
+#ifndef LDS_NETWORK_INIT_H
+#define LDS_NETWORK_INIT_H
+
+#include "src/base/error.h"
+
+/* The fields of lds_init that a kind uses. */
+enum { LDS_INIT_A = 1, LDS_INIT_B = 2, LDS_INIT_LO = 4, LDS_INIT_HI = 8 };
+
+/* False if no kind has that name. */
+bool lds_init_kind_parse(lds_init_kind *kind, const char *name);
+
+/* The LDS_INIT_ fields of a kind. */
+uint32_t lds_init_kind_fields(lds_init_kind kind);
+
+/*
+ * LDS_ERR_ARGUMENT, without a name, unless a parameter of this dtype and shape (whose product does not
+ * overflow) can be initialised so.
+ */
+lds_status lds_init_check(const lds_init *init, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
+                          lds_error *err);
+
+/* One block of Philox4x32-10. */
+void lds_philox(uint32_t words[4], const uint32_t counter[4], const uint32_t key[2]);
+
+#endif

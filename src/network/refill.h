@@ -1,0 +1,15 @@
+/* New values for many parameters at once: one arena, all processors, and a swap at the end. */
+#ifndef LDS_NETWORK_REFILL_H
+#define LDS_NETWORK_REFILL_H
+
+#include "src/network/network.h"
+
+/* Both work on an array of parameters. On failure nothing has changed; errors name the parameter, if any. */
+
+/* Make the floats among them dtype, a float; skips what is tied or has it already. */
+lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtype, lds_error *err);
+
+/* Initialise those that have an init rule and no storage; skips what is tied. */
+lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed, lds_error *err);
+
+#endif
