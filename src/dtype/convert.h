@@ -6,7 +6,10 @@
 
 typedef void (*lds_convert_fn)(void *dst, const void *src, size_t n);
 
-/* The best kernel of this machine for a pair; copies for equal dtypes; NULL if there is no conversion. */
+/*
+ * The best kernel of this machine for a pair; copies for equal dtypes of whole bytes; NULL if there is no
+ * conversion. A kernel takes unaligned pointers and n = 0. dst may equal src if both dtypes have one size.
+ */
 lds_convert_fn lds_convert_kernel(lds_dtype dst, lds_dtype src);
 
 #endif

@@ -1,0 +1,105 @@
+/* lds_convert: its arguments, copies and edges. That values are right is tests/checkasm's and pytest's work. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "src/dtype/convert.h"
+#include "src/dtype/kernels.h"
+
+static void known_values_convert(void **state)
+{
+    (void)state;
+    const float values[] = {1.0f, -2.5f, 0.0f, 65504.0f, 1e-8f};
+    uint16_t f16[5], bf16[5];
+    uint8_t e4m3[5];
+    assert_int_equal(lds_convert(f16, LDS_F16, values, LDS_F32, 5, NULL), LDS_OK);
+    assert_memory_equal(f16, ((uint16_t[]){0x3C00, 0xC100, 0, 0x7BFF, 0}), sizeof f16);
+    assert_int_equal(lds_convert(bf16, LDS_BF16, values, LDS_F32, 5, NULL), LDS_OK);
+    assert_memory_equal(bf16, ((uint16_t[]){0x3F80, 0xC020, 0, 0x4780, 0x322C}), sizeof bf16);
+    assert_int_equal(lds_convert(e4m3, LDS_F8_E4M3, values, LDS_F32, 5, NULL), LDS_OK);
+    assert_memory_equal(e4m3, ((uint8_t[]){0x38, 0xC2, 0, 0x7F, 0}), sizeof e4m3);
+}
+
+static void every_float_pair_has_a_kernel(void **state)
+{
+    (void)state;
+    for (int d = 0; d < 40; d++) {
+        for (int s = 0; s < 40; s++) {
+            lds_dtype dst = (lds_dtype)d, src = (lds_dtype)s;
+            bool floats = lds_dtype_is_float(dst) && lds_dtype_is_float(src);
+            bool copies = d == s && lds_dtype_bits(dst) && lds_dtype_bits(dst) % 8 == 0;
+            assert_int_equal(lds_convert_kernel(dst, src) != NULL, floats || copies);
+            assert_int_equal(lds_convert_kernel_for(LDS_ISA_C, dst, src) != NULL, floats && d != s);
+        }
+    }
+}
+
+static void equal_dtypes_are_copied(void **state)
+{
+    (void)state;
+    uint8_t src[64], dst[64];
+    for (size_t i = 0; i < sizeof src; i++)
+        src[i] = (uint8_t)(i * 37);
+    for (int d = 1; d < 32; d++) {
+        uint32_t bits = lds_dtype_bits((lds_dtype)d);
+        if (!bits)
+            continue;
+        memset(dst, 0, sizeof dst);
+        assert_int_equal(lds_convert(dst, (lds_dtype)d, src, (lds_dtype)d, 8, NULL), LDS_OK);
+        assert_memory_equal(dst, src, bits);
+        for (size_t i = bits; i < sizeof dst; i++)
+            assert_int_equal(dst[i], 0);
+    }
+}
+
+static void in_place_for_equal_sizes(void **state)
+{
+    (void)state;
+    enum { N = 1000 };
+    uint16_t data[N], expected[N];
+    for (size_t i = 0; i < N; i++)
+        data[i] = (uint16_t)(i * 65);
+    assert_int_equal(lds_convert(expected, LDS_F16, data, LDS_BF16, N, NULL), LDS_OK);
+    assert_int_equal(lds_convert(data, LDS_F16, data, LDS_BF16, N, NULL), LDS_OK);
+    assert_memory_equal(data, expected, sizeof data);
+    assert_int_equal(lds_convert(data, LDS_F16, data, LDS_F16, N, NULL), LDS_OK);
+    assert_memory_equal(data, expected, sizeof data);
+}
+
+static void nothing_is_no_error(void **state)
+{
+    (void)state;
+    assert_int_equal(lds_convert(NULL, LDS_F16, NULL, LDS_F32, 0, NULL), LDS_OK);
+    assert_int_equal(lds_convert(NULL, LDS_U8, NULL, LDS_U8, 0, NULL), LDS_OK);
+    assert_int_equal(lds_convert(NULL, LDS_F4, NULL, LDS_F4, 0, NULL), LDS_OK);
+}
+
+static void bad_arguments_are_explained(void **state)
+{
+    (void)state;
+    uint64_t a[2] = {0}, b[2] = {0};
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_convert(a, LDS_F32, b, LDS_I32, 1, &err), LDS_ERR_UNSUPPORTED);
+    assert_string_equal(err.message, "expected two float dtypes or twice the same, found I32 to F32");
+    assert_int_equal(lds_convert(a, LDS_F8_E8M0, b, LDS_F32, 1, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_convert(a, LDS_I8, b, LDS_U8, 1, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_convert(a, (lds_dtype)99, b, LDS_F32, 1, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "expected a dtype, found 99");
+    assert_int_equal(lds_convert(a, LDS_DTYPE_NONE, b, LDS_DTYPE_NONE, 1, &err), LDS_ERR_ARGUMENT);
+    assert_int_equal(lds_convert(NULL, LDS_F16, b, LDS_F32, 1, &err), LDS_ERR_ARGUMENT);
+    assert_int_equal(lds_convert(a, LDS_F4, b, LDS_F4, 3, &err), LDS_ERR_MALFORMED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_values_convert),      cmocka_unit_test(every_float_pair_has_a_kernel),
+        cmocka_unit_test(equal_dtypes_are_copied),   cmocka_unit_test(in_place_for_equal_sizes),
+        cmocka_unit_test(nothing_is_no_error),       cmocka_unit_test(bad_arguments_are_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
