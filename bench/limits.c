@@ -1,0 +1,420 @@
+/*
+ * The machine's own limits: what loops written by hand for this one purpose reach. They are the other side of
+ * the ratios that bench/run.py prints, so they are given every freedom: page size, block size, how blocks are
+ * shared out, where stores go, how the file is reached, and which kernel converts. run.py tries them all and
+ * takes the best.
+ *
+ * One invocation is one measurement in a process of its own, and prints one JSON object. Memory, once taken,
+ * is given back by the end of the process, outside the clock.
+ */
+#include <errno.h>
+#include <err.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/limits_kernels.h"
+#include "bench/measure.h"
+
+enum { MAX_THREADS = 256, GRAIN = 128 };
+
+typedef struct settings {
+    const char *file;
+    uint64_t offset, nbytes; /* of the file's bytes to bring in; nbytes 0: to its end */
+    lds_dtype src, dst;
+    uint64_t block;
+    uint32_t n_threads;
+    bool huge, used, stream, halves, library, map, populate;
+    uint32_t n_runs;
+} settings;
+
+typedef struct load_job {
+    const settings *set;
+    int fd;
+    const uint8_t *mapped; /* the file's bytes, or NULL to read them */
+    uint8_t *dst;
+    limits_kernel kernel; /* NULL: the bytes are wanted as they are */
+    uint64_t src_size, dst_size;
+    uint64_t n_blocks;
+    atomic_uint_fast64_t next;
+} load_job;
+
+typedef struct worker {
+    load_job *job;
+    uint32_t index;
+    pthread_t thread;
+} worker;
+
+static void read_all(int fd, uint8_t *data, uint64_t nbytes, uint64_t offset)
+{
+    while (nbytes) {
+        ssize_t n = pread(fd, data, nbytes, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            errx(1, "read: %s", n ? strerror(errno) : "the file ends early");
+        data += n, offset += (uint64_t)n, nbytes -= (uint64_t)n;
+    }
+}
+
+static void convert(const load_job *job, uint8_t *dst, const uint8_t *src, uint64_t nbytes)
+{
+    size_t n = nbytes / job->src_size;
+    if (job->kernel)
+        job->kernel(dst, src, n);
+    else if (lds_convert(dst, job->set->dst, src, job->set->src, n, NULL))
+        errx(1, "the library cannot convert this pair");
+}
+
+static void do_block(const load_job *job, uint64_t block, uint8_t *buffer)
+{
+    const settings *set = job->set;
+    uint64_t at = block * set->block;
+    uint64_t nbytes = set->nbytes - at < set->block ? set->nbytes - at : set->block;
+    uint8_t *dst = job->dst + at / job->src_size * job->dst_size;
+    if (set->populate)
+        madvise((void *)((uintptr_t)dst & ~(uintptr_t)4095), nbytes / job->src_size * job->dst_size,
+                MADV_POPULATE_WRITE);
+    if (job->mapped) {
+        convert(job, dst, job->mapped + at, nbytes);
+    } else if (set->src == set->dst) {
+        read_all(job->fd, dst, nbytes, set->offset + at);
+    } else {
+        read_all(job->fd, buffer, nbytes, set->offset + at);
+        convert(job, dst, buffer, nbytes);
+    }
+}
+
+/* In halves each thread has its own run of the file; otherwise all walk through it side by side. */
+static void *do_blocks(void *arg)
+{
+    worker *w = arg;
+    load_job *job = w->job;
+    uint8_t *buffer = aligned_alloc(4096, job->set->block);
+    if (!buffer)
+        err(1, "buffer");
+    uint64_t n = job->set->n_threads;
+    uint64_t block = job->n_blocks * w->index / n, end = job->n_blocks * (w->index + 1) / n;
+    if (!job->set->halves)
+        block = atomic_fetch_add(&job->next, 1), end = job->n_blocks;
+    while (block < end) {
+        do_block(job, block, buffer);
+        block = job->set->halves ? block + 1 : atomic_fetch_add(&job->next, 1);
+    }
+    free(buffer);
+    return NULL;
+}
+
+static void run_threads(uint32_t n_threads, load_job *job, void *(*work)(void *))
+{
+    worker workers[MAX_THREADS];
+    for (uint32_t i = 0; i < n_threads; i++) {
+        workers[i] = (worker){.job = job, .index = i};
+        if (i && pthread_create(&workers[i].thread, NULL, work, &workers[i]))
+            errx(1, "cannot start a thread");
+    }
+    work(&workers[0]);
+    for (uint32_t i = 1; i < n_threads; i++)
+        pthread_join(workers[i].thread, NULL);
+}
+
+static void *touch_share(void *arg)
+{
+    worker *w = arg;
+    uint64_t n = w->job->set->n_threads, nbytes = w->job->set->nbytes;
+    uint64_t begin = nbytes * w->index / n & ~(uint64_t)4095, end = nbytes * (w->index + 1) / n;
+    for (uint64_t at = begin; at < end; at += 4096)
+        w->job->dst[at] = 1;
+    return NULL;
+}
+
+static void *copy_share(void *arg)
+{
+    worker *w = arg;
+    uint64_t n = w->job->set->n_threads, nbytes = w->job->set->nbytes;
+    uint64_t begin = nbytes * w->index / n, end = nbytes * (w->index + 1) / n;
+    memcpy(w->job->dst + begin, w->job->mapped + begin, end - begin);
+    return NULL;
+}
+
+static void touch(const settings *set, uint8_t *data, uint64_t nbytes)
+{
+    settings all = *set;
+    all.nbytes = nbytes;
+    load_job job = {.set = &all, .dst = data};
+    run_threads(set->n_threads, &job, touch_share);
+}
+
+static int open_file(settings *set)
+{
+    struct stat st;
+    int fd = open(set->file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        err(1, "%s", set->file);
+    if (set->offset > (uint64_t)st.st_size)
+        errx(1, "%s: the offset lies behind its end", set->file);
+    if (!set->nbytes || set->nbytes > (uint64_t)st.st_size - set->offset)
+        set->nbytes = (uint64_t)st.st_size - set->offset;
+    return fd;
+}
+
+static const uint8_t *map_file(const settings *set, int fd)
+{
+    uint64_t before = set->offset & 4095;
+    uint8_t *data =
+        mmap(NULL, set->nbytes + before, PROT_READ, MAP_PRIVATE, fd, (off_t)(set->offset - before));
+    if (data == MAP_FAILED)
+        err(1, "%s", set->file);
+    return data + before;
+}
+
+/* A loop that converts wrongly is no limit: its first block has to equal the library's. */
+static void check_block(const load_job *job)
+{
+    const settings *set = job->set;
+    uint64_t nbytes = set->nbytes < set->block ? set->nbytes : set->block, n = nbytes / job->src_size;
+    uint8_t *src = malloc(nbytes), *expected = malloc(n * job->dst_size);
+    if (!src || !expected)
+        err(1, "buffer");
+    read_all(job->fd, src, nbytes, set->offset);
+    if (lds_convert(expected, set->dst, src, set->src, n, NULL) ||
+        memcmp(expected, job->dst, n * job->dst_size))
+        errx(1, "the loop's result is not the library's");
+    free(src);
+    free(expected);
+}
+
+/* Bring a file's bytes in, converted, into fresh memory or into memory that was used before. */
+static void measure_load(settings *set)
+{
+    int fd = open_file(set);
+    load_job job = {
+        .set = set, .src_size = lds_dtype_bits(set->src) / 8, .dst_size = lds_dtype_bits(set->dst) / 8};
+    set->nbytes -= set->src == set->dst ? 0 : set->nbytes % GRAIN;
+    uint64_t out = set->nbytes / job.src_size * job.dst_size;
+    const char *isa = "library";
+    if (set->src != set->dst && !set->library) {
+        job.kernel = limits_kernel_find(set->dst, set->src, set->stream, &isa);
+        if (!job.kernel)
+            errx(2, "no loop of our own for this pair, instruction set and kind of store");
+    } else if (set->src == set->dst) {
+        isa = "none";
+    }
+    if (set->used) {
+        job.dst = take_memory(out, set->huge);
+        touch(set, job.dst, out);
+    }
+    close(fd);
+
+    double begin = now();
+    job.fd = open_file(set);
+    set->nbytes -= set->src == set->dst ? 0 : set->nbytes % GRAIN;
+    job.n_blocks = (set->nbytes + set->block - 1) / set->block;
+    if (!set->used)
+        job.dst = take_memory(out, set->huge);
+    if (set->map)
+        job.mapped = map_file(set, job.fd);
+    run_threads(set->n_threads, &job, do_blocks);
+    double seconds = now() - begin;
+
+    check_block(&job);
+    printf("{\"seconds\":%.6f,\"in_nbytes\":%" PRIu64 ",\"out_nbytes\":%" PRIu64 ",\"isa\":\"%s\",", seconds,
+           set->nbytes, out, isa);
+    printf("\"peak_rss_bytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 "}\n", peak_rss(), disk_nbytes());
+}
+
+/* memcpy from memory to memory, both used before. */
+static void measure_copy(settings *set)
+{
+    uint8_t *src = take_memory(set->nbytes, set->huge);
+    load_job job = {.set = set, .dst = take_memory(set->nbytes, set->huge), .mapped = src};
+    touch(set, src, set->nbytes);
+    touch(set, job.dst, set->nbytes);
+    double begin = now();
+    run_threads(set->n_threads, &job, copy_share);
+    printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 "}\n", now() - begin, set->nbytes);
+}
+
+static void measure_touch(settings *set)
+{
+    double begin = now();
+    touch(set, take_memory(set->nbytes, set->huge), set->nbytes);
+    printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 "}\n", now() - begin, set->nbytes);
+}
+
+/* A private mapping with every page present: what a load without a conversion cannot go below. */
+static void measure_map(settings *set)
+{
+    double begin = now();
+    int fd = open_file(set);
+    uint8_t *data = mmap(NULL, set->nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        err(1, "%s", set->file);
+    uint64_t sum = 0;
+    for (uint64_t at = 0; at < set->nbytes; at += 4096)
+        sum += *(volatile uint8_t *)(data + at);
+    double seconds = now() - begin;
+    printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 ",\"sum\":%" PRIu64 "}\n",
+           seconds, set->nbytes, disk_nbytes(), sum);
+}
+
+static double resident_share(const char *file)
+{
+    settings whole = {.file = file};
+    int fd = open_file(&whole);
+    uint64_t n_pages = (whole.nbytes + 4095) / 4096, n_resident = 0;
+    unsigned char *pages = malloc(n_pages + 1);
+    void *data = mmap(NULL, whole.nbytes ? whole.nbytes : 1, PROT_READ, MAP_SHARED, fd, 0);
+    if (!pages || data == MAP_FAILED || mincore(data, whole.nbytes, pages))
+        err(1, "%s", file);
+    for (uint64_t i = 0; i < n_pages; i++)
+        n_resident += pages[i] & 1;
+    munmap(data, whole.nbytes ? whole.nbytes : 1);
+    free(pages);
+    close(fd);
+    return n_pages ? (double)n_resident / (double)n_pages : 1;
+}
+
+/* Read a file into the page cache, and ask the kernel whether it is all there. */
+static void warm(settings *set)
+{
+    double before = resident_share(set->file);
+    if (before < 1) {
+        uint8_t *buffer = malloc(1 << 20);
+        int fd = open_file(set);
+        while (buffer && read(fd, buffer, 1 << 20) > 0)
+            continue;
+        close(fd);
+        free(buffer);
+    }
+    printf("{\"before\":%.6f,\"resident\":%.6f}\n", before, resident_share(set->file));
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A whole process, from its start to its end, its output thrown away: many times, since it is short. */
+static void measure_spawn(settings *set, char **command)
+{
+    extern char **environ;
+    double *seconds = calloc(set->n_runs, sizeof *seconds);
+    posix_spawn_file_actions_t actions;
+    if (!seconds || posix_spawn_file_actions_init(&actions) ||
+        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0))
+        errx(1, "cannot set up");
+    for (uint32_t i = 0; i < set->n_runs; i++) {
+        pid_t pid;
+        int status;
+        double begin = now();
+        int error = posix_spawnp(&pid, command[0], &actions, NULL, command, environ);
+        if (error)
+            errx(1, "%s: %s", command[0], strerror(error));
+        if (waitpid(pid, &status, 0) < 0 || status)
+            errx(1, "%s: ended with status %d", command[0], status);
+        seconds[i] = now() - begin;
+    }
+    qsort(seconds, set->n_runs, sizeof *seconds, compare_doubles);
+    printf("{\"seconds\":%.6f,\"best\":%.6f,\"worst\":%.6f,\"n_runs\":%" PRIu32 "}\n",
+           seconds[set->n_runs / 2], seconds[0], seconds[set->n_runs - 1], set->n_runs);
+    free(seconds);
+}
+
+static const char usage_text[] =
+    "usage: limits load FILE [--offset N] [--nbytes N] [--src DTYPE --dst DTYPE] [--block N] [--threads N]\n"
+    "                        [--huge] [--used] [--stream] [--halves] [--library] [--map] [--populate]\n"
+    "       limits copy|touch --nbytes N [--threads N] [--huge]\n"
+    "       limits map|warm FILE\n"
+    "       limits spawn [--runs N] -- COMMAND...\n";
+
+static _Noreturn void usage(void)
+{
+    fputs(usage_text, stderr);
+    exit(2);
+}
+
+static const struct option options[] = {
+    {"offset", required_argument, NULL, 'o'},
+    {"nbytes", required_argument, NULL, 'n'},
+    {"src", required_argument, NULL, 's'},
+    {"dst", required_argument, NULL, 'd'},
+    {"block", required_argument, NULL, 'b'},
+    {"threads", required_argument, NULL, 't'},
+    {"runs", required_argument, NULL, 'r'},
+    {"huge", no_argument, NULL, 'H'},
+    {"used", no_argument, NULL, 'U'},
+    {"stream", no_argument, NULL, 'S'},
+    {"halves", no_argument, NULL, 'V'},
+    {"library", no_argument, NULL, 'L'},
+    {"map", no_argument, NULL, 'M'},
+    {"populate", no_argument, NULL, 'P'},
+    {NULL, 0, NULL, 0},
+};
+
+static void parse(settings *set, int argc, char **argv)
+{
+    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+        switch (c) {
+        case 'o': set->offset = strtoull(optarg, NULL, 10); break;
+        case 'n': set->nbytes = strtoull(optarg, NULL, 10); break;
+        case 's': set->src = lds_dtype_parse(optarg); break;
+        case 'd': set->dst = lds_dtype_parse(optarg); break;
+        case 'b': set->block = strtoull(optarg, NULL, 10); break;
+        case 't': set->n_threads = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'r': set->n_runs = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'H': set->huge = true; break;
+        case 'U': set->used = true; break;
+        case 'S': set->stream = true; break;
+        case 'V': set->halves = true; break;
+        case 'L': set->library = true; break;
+        case 'M': set->map = true; break;
+        case 'P': set->populate = true; break;
+        default: usage();
+        }
+    }
+    if (!set->src || !set->dst || !set->block || set->block % 4096 || !set->n_threads ||
+        set->n_threads > MAX_THREADS || !set->n_runs)
+        usage();
+}
+
+int main(int argc, char **argv)
+{
+    settings set = {.src = LDS_U8, .dst = LDS_U8, .block = 1 << 20, .n_runs = 100};
+    set.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    if (argc < 2)
+        usage();
+    const char *what = argv[1];
+    bool has_file = !strcmp(what, "load") || !strcmp(what, "map") || !strcmp(what, "warm");
+    int skip = has_file ? 2 : 1;
+    if (argc <= skip)
+        usage();
+    set.file = argv[skip];
+    parse(&set, argc - skip, argv + skip);
+    if (!strcmp(what, "load"))
+        measure_load(&set);
+    else if (!strcmp(what, "copy") && set.nbytes)
+        measure_copy(&set);
+    else if (!strcmp(what, "touch") && set.nbytes)
+        measure_touch(&set);
+    else if (!strcmp(what, "map"))
+        measure_map(&set);
+    else if (!strcmp(what, "warm"))
+        warm(&set);
+    else if (!strcmp(what, "spawn") && argc > skip + optind)
+        measure_spawn(&set, argv + skip + optind);
+    else
+        usage();
+    return 0;
+}
