@@ -137,8 +137,8 @@ static uint32_t local_ranks(void)
         "OMPI_COMM_WORLD_LOCAL_SIZE", /* Open MPI */
         "MPI_LOCALNRANKS",            /* MPICH, Intel MPI */
         "MV2_COMM_WORLD_LOCAL_SIZE",  /* MVAPICH */
-        "MS_LOCAL_WORKER_NUM",        /* MindSpore */
         "SLURM_NTASKS_PER_NODE",      /* srun, where it was asked for */
+        "MS_WORKER_NUM",              /* MindSpore's msrun: of all hosts, it tells no more */
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *value = getenv(names[i]);
