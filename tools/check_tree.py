@@ -1,4 +1,4 @@
-"""What no compiler sees in the tracked files: stray white space, invisible characters, one machine's paths."""
+"""What no compiler sees in tracked files: stray white space, invisible characters, paths of one machine."""
 
 import re
 import subprocess

@@ -1,5 +1,5 @@
 # Getting what a command needs, once. Sourced by ./dev, from the root of the tree.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2191
 
 # package=probe: what is there once the package is installed. A file, a Python module (import:), or a command.
 build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ninja pkg-config=pkg-config

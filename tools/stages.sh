@@ -74,7 +74,7 @@ test_tree() {
         stage "unit aarch64" test_aarch64
         stage install test_install
         stage pytest test_python
-        stage lint lint_all
+        lint_stages
     fi
     finish
 }
@@ -133,4 +133,74 @@ test_install() {
 
 test_python() {
     LDS_BUILD_DIR=build .venv/bin/python -m pytest -q tests/python "$@"
+}
+
+lint_tree() {
+    need packages need_packages "${build_packages[@]}" "${python_packages[@]}" "${test_packages[@]}" \
+        "${lint_packages[@]}"
+    need python need_venv
+    need build build
+    stage tree check_tree
+    lint_stages
+    finish
+}
+
+lint_stages() {
+    stage clang-format lint_format
+    stage clang-tidy lint_tidy
+    stage ruff lint_python
+    stage shellcheck shellcheck -x dev .ci/run tools/*.sh
+}
+
+lint_format() {
+    git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror
+}
+
+# Templates are looked at through the files that include them.
+lint_tidy() {
+    git ls-files -z 'src/*.c' 'cli/*.c' 'examples/*.c' ':!src/dtype/arm/*' |
+        xargs -0 -n 4 -P 2 clang-tidy -p build --quiet
+}
+
+lint_python() {
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+}
+
+format_tree() {
+    need packages need_packages "${python_packages[@]}" "${lint_packages[@]}"
+    need python need_venv
+    git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .
+}
+
+# The fuzz targets are clang's libFuzzer programs; each keeps what it finds new in .cache/fuzz, beside the
+# corpus that is in the tree.
+fuzz_tree() {
+    local seconds=$1 target
+    need packages need_packages "${build_packages[@]}" "${clang_packages[@]}"
+    need build build_fuzzers
+    for target in build-fuzz/fuzz/fuzz_*; do
+        [[ -f $target && -x $target ]] || continue
+        stage "${target##*/}" run_fuzzer "$target" "$seconds"
+    done
+    finish
+}
+
+build_fuzzers() {
+    CC=clang configure build-fuzz --buildtype=debugoptimized -Dfuzz=true
+    ninja -C build-fuzz fuzz_targets
+}
+
+run_fuzzer() {
+    local target=$1 seconds=$2 name=${1##*/fuzz_}
+    local found=.cache/fuzz/$name
+    local -a options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+        -artifact_prefix="$found/")
+    mkdir -p "$found/corpus"
+    if [[ -e fuzz/$name.dict ]]; then options+=(-dict="fuzz/$name.dict"); fi
+    local -a corpus=("$found/corpus")
+    if [[ -d fuzz/corpus/$name ]]; then corpus+=("fuzz/corpus/$name"); fi
+    "$target" "${options[@]}" "${corpus[@]}"
 }
