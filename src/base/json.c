@@ -495,6 +495,24 @@ lds_json_token lds_json_next(lds_json *json)
     }
 }
 
+const char *lds_json_describe(lds_json_token token)
+{
+    switch (token) {
+    case LDS_JSON_END: return "the end of the text";
+    case LDS_JSON_OBJECT: return "an object";
+    case LDS_JSON_OBJECT_END: return "the end of an object";
+    case LDS_JSON_ARRAY: return "an array";
+    case LDS_JSON_ARRAY_END: return "the end of an array";
+    case LDS_JSON_KEY: return "a field";
+    case LDS_JSON_STRING: return "a string";
+    case LDS_JSON_NUMBER: return "a number";
+    case LDS_JSON_TRUE: return "true";
+    case LDS_JSON_FALSE: return "false";
+    case LDS_JSON_NULL: return "null";
+    default: return "a syntax error";
+    }
+}
+
 bool lds_json_skip(lds_json *json, lds_json_token token)
 {
     if (token == LDS_JSON_KEY)

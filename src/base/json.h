@@ -48,6 +48,9 @@ void lds_json_init(lds_json *json, char *text, size_t nbytes, lds_error *err);
 /* The next token. After LDS_JSON_ERROR or LDS_JSON_END it stays at that. */
 lds_json_token lds_json_next(lds_json *json);
 
+/* What a token is, in messages: "an object", "a string"; a string constant. */
+const char *lds_json_describe(lds_json_token token);
+
 /*
  * Skip the value that begins with the token just returned, or follows it if that is a KEY. False on a syntax
  * error.
