@@ -328,8 +328,11 @@ typedef enum lds_init_kind {
 
 typedef struct lds_init {
     lds_init_kind kind;
-    double a, b, lo, hi; /* as the kind says; others are ignored */
+    double a, b, lo, hi; /* as the kind says, finite; others are ignored */
 } lds_init;
+
+/* The name of a kind, as manifests have it: "trunc_normal"; a string constant; NULL if it is not a kind. */
+LDS_API const char *lds_init_kind_name(lds_init_kind kind);
 
 /*
  * A network from a checkpoint: one parameter for each tensor, under the tensor's own name, in checkpoint
@@ -381,7 +384,7 @@ LDS_API const char *lds_network_architecture(const lds_network *network);
 /*
  * Give every parameter that has no storage its initial values. Values depend on the seed, the parameter's
  * name and the element's index alone: not on thread count, order, or what else is initialised.
- * Random values are drawn in F32 and rounded to the parameter's dtype.
+ * Random values are drawn in F32 and rounded to the parameter's dtype. The new values share one storage.
  * Parameters without an init rule are left without storage and make this LDS_ERR_MISMATCH, naming the first;
  * the others are initialised all the same.
  */
@@ -389,7 +392,9 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_init(lds_network *network, uint64_
 
 /*
  * Make every float parameter dtype, as lds_param_set_dtype does; those that have it already are not touched.
- * All or none: on failure nothing has changed. Uses all the threads that lds_load would.
+ * All or none: on failure nothing has changed. So the old and the new values of all that change exist at the
+ * same time; to keep the peak down, change one parameter after the other instead. The new values share one
+ * storage. Uses all the threads that lds_load would. LDS_ERR_UNSUPPORTED if dtype is not a float.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_to(lds_network *network, lds_dtype dtype, lds_error *err);
 
@@ -401,7 +406,10 @@ LDS_API uint64_t lds_param_numel(const lds_param *param);
 LDS_API uint64_t lds_param_nbytes(const lds_param *param);
 LDS_API lds_init lds_param_init(const lds_param *param);
 
-/* The parameter whose storage this one shares, or NULL if it is not tied. */
+/*
+ * The parameter whose storage this one shares, or NULL if it is not tied. All functions that take a tied
+ * parameter, those that change it too, speak of the dtype, values and init rule of that one.
+ */
 LDS_API lds_param *lds_param_tied_to(const lds_param *param);
 
 /*
@@ -420,7 +428,8 @@ LDS_API LDS_MUST_CHECK lds_storage *lds_param_storage(const lds_param *param);
 /*
  * Change a float parameter's dtype in place: the values are converted into new storage, which takes the place
  * of the old one. The parameter keeps its identity, name and place; parameters tied to it follow. Without
- * storage only the dtype changes. On failure nothing has changed.
+ * storage only the dtype changes; one that lies in the caller's memory moves to the library's. On failure
+ * nothing has changed: LDS_ERR_UNSUPPORTED if one of the dtypes is not a float and they differ, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, lds_error *err);
 
@@ -453,8 +462,8 @@ typedef uint32_t lds_scope;
 LDS_API LDS_MUST_CHECK lds_status lds_builder_new(lds_builder **builder, lds_dtype dtype, lds_error *err);
 
 /*
- * Open a name scope: until it is left, ".<format>" goes before every name. format is printf's.
- * Returns what lds_builder_leave takes.
+ * Open a name scope: until it is left, "<format>." goes before every name. format is printf's; what prints
+ * nothing adds nothing to names. Returns what lds_builder_leave takes.
  */
 LDS_API lds_scope lds_builder_enter(lds_builder *builder, const char *format, ...)
 #if defined(__GNUC__) || defined(__clang__)
@@ -467,7 +476,8 @@ LDS_API lds_scope lds_builder_push_dtype(lds_builder *builder, lds_dtype dtype);
 
 /*
  * Go back to the name scope and default dtype that were there when scope was opened, whatever has been opened
- * since and not left, by code that returned early for example.
+ * since and not left, by code that returned early for example. It does so after an error, too. A scope that
+ * has been left already becomes the builder's error.
  */
 LDS_API void lds_builder_leave(lds_builder *builder, lds_scope scope);
 
@@ -476,16 +486,17 @@ LDS_API lds_dtype lds_builder_dtype(const lds_builder *builder);
 
 /*
  * Add a parameter. name is relative to the scope. dtype LDS_DTYPE_NONE is the default dtype. shape has n_dims
- * values and is copied; n_dims is at most 64. init NULL is LDS_INIT_NONE. A name that is there already, a
- * product of dimensions that overflows and the like become the builder's error.
+ * values and is copied; n_dims is at most 64. init NULL is LDS_INIT_NONE. An empty name, one that is there
+ * already, a product of dimensions that overflows, an init rule whose values the dtype cannot have and the
+ * like become the builder's error.
  */
 LDS_API void lds_builder_add(lds_builder *builder, const char *name, lds_dtype dtype, uint32_t n_dims,
                              const uint64_t *shape, const lds_init *init);
 
 /*
  * Add a name that shares the storage, dtype and shape of another parameter. name is relative to the scope,
- * target is the full name of a parameter added before. Neither has to be in the checkpoint as long as the
- * other is.
+ * target is the full name of a parameter added before; if that is tied itself, this one is tied to what it is
+ * tied to. Neither has to be in the checkpoint as long as the other is.
  */
 LDS_API void lds_builder_tie(lds_builder *builder, const char *name, const char *target);
 

@@ -25,9 +25,10 @@ struct lds_network {
     lds_param *params; /* never moves once built; parameter i is entry i of names */
     size_t n_params;
     lds_names names;
-    const char *architecture;   /* or NULL */
-    const char *const *ignored; /* PCRE2 patterns of tensor names that are not unexpected; static; NULL-ended */
-    lds_pool pool;              /* names, shapes and init rules */
+    const char *architecture; /* or NULL */
+    const char *const
+        *ignored;  /* PCRE2 patterns of tensor names that are not unexpected; static; NULL-ended */
+    lds_pool pool; /* names, shapes and init rules */
 };
 
 /* The parameter that has the storage: the one that param is tied to, or itself. */
