@@ -4,10 +4,13 @@
 
 #include "src/base/names.h"
 
-/* Enough of a file's status to see that it was changed or replaced. */
+/*
+ * Enough of a file's status to see that it was written to. The time of the last status change is left out: it
+ * moves when a file is renamed, linked or unlinked, which is nobody's loss while it is open.
+ */
 typedef struct lds_file_identity {
     uint64_t device, inode, nbytes;
-    int64_t modified_ns, changed_ns;
+    int64_t modified_ns;
 } lds_file_identity;
 
 typedef struct lds_file {
@@ -15,7 +18,9 @@ typedef struct lds_file {
     int fd;
     bool is_remote; /* on a network file system, where mapping is slow */
     lds_file_identity identity;
-    char *header; /* the bytes that names, metadata and strings of this file point into */
+    char *header; /* the bytes that names and metadata of this file point into */
+    size_t header_nbytes;
+    uint64_t *dims; /* one block that holds the shapes of this file */
 } lds_file;
 
 struct lds_tensor {
@@ -39,15 +44,28 @@ struct lds_checkpoint {
     lds_file *files;
     size_t n_files;
     lds_tensor *tensors; /* in the order of files and offsets; tensor i is entry i of names */
+    size_t n_tensors, tensors_capacity;
     lds_names names;
-    lds_metadata *metadata;
-    size_t n_metadata;
+    lds_metadata *metadata; /* pair i is entry i of metadata_names */
+    size_t n_metadata, metadata_capacity;
+    lds_names metadata_names;
     char **component_names;
     lds_checkpoint **components;
     size_t n_components;
 };
 
-/* The status of an open file. */
+/*
+ * Open a regular file for reading, without waiting for anything. The error names the file. Whatever the
+ * result, lds_file_close() may follow, and does nothing if file was zeroed.
+ */
+lds_status lds_file_open(lds_file *file, const char *path, lds_error *err);
+void lds_file_close(lds_file *file);
+
+/* Is there something of that name, be it a link to nowhere? */
+bool lds_path_exists(const char *path);
+bool lds_path_is_dir(const char *path);
+
+/* The status of an open file. The error is without the file's name. */
 lds_status lds_file_identify(lds_file_identity *identity, int fd, lds_error *err);
 
 /* LDS_ERR_CHANGED, naming the file, if it is no longer what it was when it was opened. */

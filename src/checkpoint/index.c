@@ -1,0 +1,157 @@
+/*
+ * The index of a sharded checkpoint, {"metadata": {...}, "weight_map": {tensor: file, ...}}, as transformers and
+ * diffusers write it. Only the weight_map counts.
+ */
+#include "src/checkpoint/index.h"
+
+#include "src/base/json.h"
+
+typedef struct parser {
+    lds_json json;
+    lds_index *index;
+    lds_names shards; /* in the order of their first use */
+    const char *current;
+    lds_error *err;
+} parser;
+
+void lds_index_destroy(lds_index *index)
+{
+    lds_names_destroy(&index->names);
+    free(index->shard_of);
+    free(index->shards);
+    *index = (lds_index){0};
+}
+
+static lds_status refuse(parser *p, lds_json_token token, const char *expected, const char *found)
+{
+    if (token == LDS_JSON_ERROR)
+        return p->json.status;
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, p->json.token_offset, "expected %s, found %s", expected, found);
+}
+
+/* Is this the path of a file in or below the directory that it is relative to? */
+static bool stays_inside(const char *path)
+{
+    for (const char *part = path;; part++) {
+        size_t n = strcspn(part, "/");
+        if (!n || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
+            return false;
+        part += n;
+        if (!*part)
+            return true;
+    }
+}
+
+static lds_status check_shard(parser *p)
+{
+    const lds_json *json = &p->json;
+    if (!memchr(json->text, 0, json->nbytes) && stays_inside(json->text))
+        return LDS_OK;
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, json->token_offset,
+                       "expected a file beside the index, found \"%.200s\"", json->text);
+}
+
+static lds_status read_pair(parser *p)
+{
+    lds_json *json = &p->json;
+    lds_index *index = p->index;
+    uint32_t found;
+    p->current = json->text;
+    if (memchr(json->text, 0, json->nbytes))
+        return refuse(p, LDS_JSON_KEY, "a name", "a NUL character in it");
+    LDS_TRY(lds_names_add(&index->names, lds_name_of(json->text, json->nbytes), &found, p->err));
+    if (found != LDS_NO_INDEX)
+        return refuse(p, LDS_JSON_KEY, "each name once", "it twice");
+    lds_json_token token = lds_json_next(json);
+    if (token != LDS_JSON_STRING)
+        return refuse(p, token, "the name of a file", "something else");
+    LDS_TRY(check_shard(p));
+    LDS_TRY(lds_names_add(&p->shards, lds_name_of(json->text, json->nbytes), &found, p->err));
+    if (found == LDS_NO_INDEX)
+        found = (uint32_t)p->shards.n - 1;
+    LDS_TRY(lds_grow(&index->shard_of, &index->shard_of_capacity, index->names.n, sizeof found, p->err));
+    index->shard_of[index->names.n - 1] = found;
+    return LDS_OK;
+}
+
+static lds_status read_weight_map(parser *p)
+{
+    lds_json_token token = lds_json_next(&p->json);
+    if (token != LDS_JSON_OBJECT)
+        return refuse(p, token, "\"weight_map\" to be an object", "something else");
+    while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY)
+        LDS_TRY(read_pair(p));
+    p->current = NULL;
+    return token == LDS_JSON_ERROR ? p->json.status : LDS_OK;
+}
+
+static lds_status read_index(parser *p)
+{
+    static const char weight_map[] = "weight_map";
+    lds_json *json = &p->json;
+    bool has_map = false;
+    lds_json_token token = lds_json_next(json);
+    if (token != LDS_JSON_OBJECT)
+        return refuse(p, token, "an object with a \"weight_map\"", "something else");
+    while ((token = lds_json_next(json)) == LDS_JSON_KEY) {
+        bool is_map = json->nbytes == sizeof weight_map - 1 && !memcmp(json->text, weight_map, sizeof weight_map - 1);
+        if (is_map && has_map)
+            return refuse(p, token, "one \"weight_map\"", "two");
+        if (is_map)
+            LDS_TRY(read_weight_map(p));
+        else if (!lds_json_skip(json, token))
+            return json->status;
+        has_map |= is_map;
+    }
+    if (token == LDS_JSON_ERROR || lds_json_next(json) == LDS_JSON_ERROR)
+        return json->status;
+    if (!has_map)
+        return lds_fail(p->err, LDS_ERR_MALFORMED, "expected an index with a \"weight_map\", found none");
+    if (!p->index->names.n)
+        return lds_fail(p->err, LDS_ERR_MALFORMED, "expected a \"weight_map\" with tensors, found an empty one");
+    return LDS_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const lds_name *const *x = a, *const *y = b;
+    return strcmp((*x)->text, (*y)->text);
+}
+
+static lds_status sort_shards(parser *p)
+{
+    lds_index *index = p->index;
+    size_t n = p->shards.n;
+    const lds_name **sorted;
+    uint32_t *place;
+    LDS_TRY(lds_calloc(&index->shards, n, sizeof *index->shards, p->err));
+    LDS_TRY(lds_calloc(&sorted, n, sizeof *sorted, p->err));
+    lds_status status = lds_calloc(&place, n, sizeof *place, p->err);
+    if (!status) {
+        for (size_t i = 0; i < n; i++)
+            sorted[i] = &p->shards.entries[i];
+        qsort(sorted, n, sizeof *sorted, compare_names);
+        for (size_t i = 0; i < n; i++) {
+            index->shards[i] = sorted[i]->text;
+            place[sorted[i] - p->shards.entries] = (uint32_t)i;
+        }
+        for (size_t i = 0; i < index->names.n; i++)
+            index->shard_of[i] = place[index->shard_of[i]];
+        index->n_shards = n;
+        free(place);
+    }
+    free(sorted);
+    return status;
+}
+
+lds_status lds_index_parse(lds_index *index, char *text, size_t nbytes, const char *path, lds_error *err)
+{
+    *index = (lds_index){0};
+    parser p = {.index = index, .err = err};
+    lds_json_init(&p.json, text, nbytes, err);
+    lds_status status = read_index(&p);
+    if (!status)
+        status = sort_shards(&p);
+    lds_names_destroy(&p.shards);
+    return status ? lds_error_context(err, status, path, p.current) : LDS_OK;
+}

@@ -1,0 +1,97 @@
+/* What a path is: a weights file, an index, a model's or a pipeline's directory, a model in the hub cache. */
+#include "src/checkpoint/resolve.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+lds_status lds_join_path(char **path, const char *dir, const char *name, lds_error *err)
+{
+    size_t n = strlen(dir);
+    return lds_format_string(path, err, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+}
+
+lds_status lds_parent_of(char **dir, const char *path, lds_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return lds_copy_string(dir, ".", 1, err);
+    return lds_copy_string(dir, path, slash == path ? 1 : (size_t)(slash - path), err);
+}
+
+static lds_status resolve_in_dir(lds_place *place, const char *dir, const char *variant, lds_error *err)
+{
+    LDS_TRY(lds_find_model(place, dir, variant, err));
+    if (place->path)
+        return LDS_OK;
+    char *model_index;
+    LDS_TRY(lds_join_path(&model_index, dir, "model_index.json", err));
+    bool is_pipeline = lds_path_exists(model_index);
+    free(model_index);
+    if (!is_pipeline)
+        return lds_explain_no_model(dir, variant, err);
+    place->kind = LDS_PLACE_PIPELINE;
+    return lds_copy_string(&place->path, dir, strlen(dir), err);
+}
+
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+static lds_status resolve_file(lds_place *place, const char *path, lds_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!strcmp(slash ? slash + 1 : path, "model_index.json")) {
+        place->kind = LDS_PLACE_PIPELINE;
+        return lds_parent_of(&place->path, path, err);
+    }
+    place->kind = ends_in(path, ".json") ? LDS_PLACE_INDEX : LDS_PLACE_FILE;
+    return lds_copy_string(&place->path, path, strlen(path), err);
+}
+
+/* LDS_OK if path is or leads to something here; otherwise why not, of which the hub cache may know better. */
+static lds_status find_here(const char *path, bool *is_dir, lds_error *err)
+{
+    struct stat st = {0};
+    if (!*path)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected a path, found an empty one");
+    if (stat(path, &st) && !lds_path_exists(path)) {
+        lds_status status = errno == ENOENT || errno == ENOTDIR ? LDS_ERR_NOT_FOUND : LDS_ERR_IO;
+        lds_fail_errno(err, status, errno, "cannot be opened");
+        return lds_error_context(err, status, path, NULL);
+    }
+    *is_dir = S_ISDIR(st.st_mode);
+    return LDS_OK;
+}
+
+lds_status lds_resolve(lds_place *place, const char *path, const char *variant, const char *revision,
+                       lds_error *err)
+{
+    *place = (lds_place){0};
+    bool is_dir;
+    lds_status status = find_here(path, &is_dir, err);
+    if (!status)
+        return is_dir ? resolve_in_dir(place, path, variant, err) : resolve_file(place, path, err);
+    if (status != LDS_ERR_NOT_FOUND || !lds_hub_is_id(path))
+        return status;
+    char *dir;
+    LDS_TRY(lds_hub_find(&dir, path, revision, err));
+    status = resolve_in_dir(place, dir, variant, err);
+    free(dir);
+    return status;
+}
+
+lds_status lds_resolve_dir(char **dir, const char *path, const char *revision, lds_error *err)
+{
+    bool is_dir;
+    lds_status status = find_here(path, &is_dir, err);
+    if (status == LDS_ERR_NOT_FOUND && lds_hub_is_id(path))
+        return lds_hub_find(dir, path, revision, err);
+    LDS_TRY(status);
+    if (!is_dir) {
+        status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected a directory, found a file");
+        return lds_error_context(err, status, path, NULL);
+    }
+    return lds_copy_string(dir, path, strlen(path), err);
+}

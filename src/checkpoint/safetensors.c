@@ -1,0 +1,475 @@
+/*
+ * The safetensors format: eight bytes of header length, a JSON header, and the bytes of the tensors.
+ * https://github.com/huggingface/safetensors#format
+ *
+ * The header is read once, front to back, in the buffer that it came in: names stay where they are, shapes go
+ * to one block for the file, tensors to one array for the checkpoint. A header can hold hundreds of thousands
+ * of entries, so nothing is allocated for one of them, and a name is hashed while it is still in the cache.
+ *
+ * That extents neither overlap nor leave holes can only be seen once they are in the order of their offsets.
+ * Writers nearly always list them so; any other order is sorted first.
+ *
+ * Where the reference implementation accepts more than its specification allows, the specification wins (see
+ * docs/formats/safetensors.md for the list).
+ */
+#include "src/checkpoint/safetensors.h"
+
+#include <strings.h>
+
+#include "src/base/json.h"
+
+enum { START_NBYTES = 8, MAX_DIMS = 64 };
+
+typedef struct parser {
+    lds_json json;
+    lds_checkpoint *checkpoint;
+    lds_file *file;
+    uint32_t file_index;
+    size_t n_dims, dims_capacity; /* of file->dims */
+    const char *current;          /* the entry that is being read, for messages */
+    lds_error *err;
+} parser;
+
+/* ---- the beginning of the file ---- */
+
+static bool ends_in_safetensors(const char *path)
+{
+    static const char end[] = ".safetensors";
+    size_t n = strlen(path);
+    return n >= sizeof end - 1 && !strcasecmp(path + n - (sizeof end - 1), end);
+}
+
+static lds_status refuse_signature(const char *what, const char *advice, bool is_weights, const char *path,
+                                   lds_error *err)
+{
+    const char *expected = "expected a safetensors file";
+    if (is_weights && !ends_in_safetensors(path))
+        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected, what);
+    if (is_weights)
+        return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s under a wrong name", expected, what);
+    return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: %s", expected, what, advice);
+}
+
+lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n, uint64_t file_nbytes,
+                                 const char *path, lds_error *err)
+{
+    uint64_t nbytes = 0;
+    for (size_t i = 0; i < START_NBYTES && i < n; i++)
+        nbytes |= (uint64_t)start[i] << 8 * i;
+    if (n > START_NBYTES && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES && start[START_NBYTES] == '{' &&
+        nbytes <= file_nbytes - START_NBYTES) {
+        *header_nbytes = nbytes;
+        return LDS_OK;
+    }
+    const char *advice;
+    bool is_weights;
+    const char *what = lds_signature(start, n, &advice, &is_weights);
+    if (what)
+        return refuse_signature(what, advice, is_weights, path, err);
+    if (!file_nbytes)
+        return lds_fail(err, LDS_ERR_TRUNCATED, "expected a safetensors file, found an empty one: download it again");
+    if (n < START_NBYTES)
+        return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
+                           "expected 8 bytes of header length, found %zu: download it again", n);
+    if (nbytes > LDS_SAFETENSORS_MAX_HEADER_NBYTES)
+        return lds_fail_at(err, LDS_ERR_MALFORMED, 0,
+                           "expected a header of at most %d bytes, found a length of %llu",
+                           LDS_SAFETENSORS_MAX_HEADER_NBYTES, (unsigned long long)nbytes);
+    if (n > START_NBYTES && nbytes && start[START_NBYTES] != '{')
+        return lds_fail_at(err, LDS_ERR_MALFORMED, START_NBYTES,
+                           "expected a header that begins with '{', found byte 0x%02X", start[START_NBYTES]);
+    if (!nbytes)
+        return lds_fail_at(err, LDS_ERR_MALFORMED, 0, "expected a header, found a header length of 0");
+    return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
+                       "expected a header of %llu bytes, found %llu: the file is cut short, download it again",
+                       (unsigned long long)nbytes, (unsigned long long)(file_nbytes - START_NBYTES));
+}
+
+/* ---- the header ---- */
+
+/* Where the token began that was read last. */
+static uint64_t token_offset(const parser *p)
+{
+    return START_NBYTES + p->json.token_offset;
+}
+
+static const char *token_name(lds_json_token token)
+{
+    switch (token) {
+    case LDS_JSON_OBJECT: return "an object";
+    case LDS_JSON_ARRAY: return "an array";
+    case LDS_JSON_ARRAY_END: return "its end";
+    case LDS_JSON_STRING: return "a string";
+    case LDS_JSON_NUMBER: return "a number";
+    case LDS_JSON_TRUE: return "true";
+    case LDS_JSON_FALSE: return "false";
+    case LDS_JSON_NULL: return "null";
+    default: return "something else";
+    }
+}
+
+static lds_status refuse_token(parser *p, lds_json_token token, const char *expected)
+{
+    if (token == LDS_JSON_ERROR)
+        return p->json.status;
+    if (token == LDS_JSON_NUMBER)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected %s, found %.*s", expected,
+                           p->json.nbytes < 40 ? (int)p->json.nbytes : 40, p->json.text);
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected %s, found %s", expected,
+                       token_name(token));
+}
+
+static inline lds_status next_is(parser *p, lds_json_token wanted, const char *expected)
+{
+    lds_json_token token = lds_json_next(&p->json);
+    return token == wanted ? LDS_OK : refuse_token(p, token, expected);
+}
+
+/* The string that was read last has to serve as a C string. */
+static inline lds_status check_text(parser *p)
+{
+    if (!memchr(p->json.text, 0, p->json.nbytes))
+        return LDS_OK;
+    return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p), "expected text, found a NUL character in it");
+}
+
+/* The dtype that safetensors spells so; by length, so that most take one or two comparisons. */
+static lds_dtype dtype_of(const char *text, size_t nbytes)
+{
+    static const uint8_t candidates[12][12] = {
+        [2] = {LDS_U8, LDS_I8, LDS_F4},
+        [3] = {LDS_F32, LDS_F16, LDS_I64, LDS_I32, LDS_F64, LDS_I16, LDS_U16, LDS_U32, LDS_U64, LDS_C64},
+        [4] = {LDS_BF16, LDS_BOOL},
+        [7] = {LDS_F8_E4M3, LDS_F8_E5M2, LDS_F8_E8M0, LDS_F6_E2M3, LDS_F6_E3M2},
+        [11] = {LDS_F8_E4M3FNUZ, LDS_F8_E5M2FNUZ},
+    };
+    if (nbytes >= sizeof candidates / sizeof *candidates)
+        return LDS_DTYPE_NONE;
+    for (const uint8_t *c = candidates[nbytes]; *c; c++)
+        if (!memcmp(lds_dtype_name(*c), text, nbytes))
+            return *c;
+    return LDS_DTYPE_NONE;
+}
+
+static lds_status read_dtype(parser *p, lds_tensor *tensor)
+{
+    LDS_TRY(next_is(p, LDS_JSON_STRING, "a dtype"));
+    tensor->dtype = (uint8_t)dtype_of(p->json.text, p->json.nbytes);
+    if (tensor->dtype)
+        return LDS_OK;
+    return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p),
+                       "expected a dtype of safetensors, found \"%.40s\", which this version does not know",
+                       p->json.text);
+}
+
+static lds_status read_shape(parser *p, lds_tensor *tensor)
+{
+    static const char expected[] = "a dimension";
+    LDS_TRY(next_is(p, LDS_JSON_ARRAY, "an array of dimensions"));
+    uint64_t numel = 1;
+    for (tensor->n_dims = 0;; tensor->n_dims++) {
+        lds_json_token token = lds_json_next(&p->json);
+        if (token == LDS_JSON_ARRAY_END)
+            break;
+        uint64_t dim;
+        if (token != LDS_JSON_NUMBER || !lds_json_u64(&p->json, &dim))
+            return refuse_token(p, token, expected);
+        if (tensor->n_dims == MAX_DIMS)
+            return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p), "expected at most %d dimensions",
+                               MAX_DIMS);
+        if (!lds_mul(numel, dim, &numel))
+            return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                               "expected fewer than 2^64 elements, found more");
+        LDS_TRY(lds_grow(&p->file->dims, &p->dims_capacity, p->n_dims + 1, sizeof dim, p->err));
+        p->file->dims[p->n_dims++] = dim;
+    }
+    tensor->numel = numel;
+    return LDS_OK;
+}
+
+static lds_status read_offset(parser *p, uint64_t *offset)
+{
+    lds_json_token token = lds_json_next(&p->json);
+    /* More than a file offset can be is refused here, so that sums of them cannot wrap. */
+    if (token == LDS_JSON_NUMBER && lds_json_u64(&p->json, offset) && *offset <= INT64_MAX / 2)
+        return LDS_OK;
+    return refuse_token(p, token, "a data offset");
+}
+
+static lds_status read_data_offsets(parser *p, lds_tensor *tensor)
+{
+    uint64_t begin, end;
+    LDS_TRY(next_is(p, LDS_JSON_ARRAY, "an array of two data offsets"));
+    LDS_TRY(read_offset(p, &begin));
+    LDS_TRY(read_offset(p, &end));
+    if (end < begin)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                           "expected data_offsets that end at %llu or later, found %llu",
+                           (unsigned long long)begin, (unsigned long long)end);
+    LDS_TRY(next_is(p, LDS_JSON_ARRAY_END, "two data offsets"));
+    tensor->offset = begin;
+    tensor->nbytes = end - begin;
+    return LDS_OK;
+}
+
+enum { DTYPE = 1, SHAPE = 2, DATA_OFFSETS = 4, ALL_FIELDS = 7 };
+
+static inline uint32_t field_of(const lds_json *json)
+{
+    if (json->nbytes == 5 && !memcmp(json->text, "dtype", 5))
+        return DTYPE;
+    if (json->nbytes == 5 && !memcmp(json->text, "shape", 5))
+        return SHAPE;
+    return json->nbytes == 12 && !memcmp(json->text, "data_offsets", 12) ? DATA_OFFSETS : 0;
+}
+
+static lds_status read_field(parser *p, lds_tensor *tensor, uint32_t *seen)
+{
+    uint32_t field = field_of(&p->json);
+    if (*seen & field)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected \"%s\" once, found it twice",
+                           p->json.text);
+    *seen |= field;
+    switch (field) {
+    case DTYPE: return read_dtype(p, tensor);
+    case SHAPE: return read_shape(p, tensor);
+    case DATA_OFFSETS: return read_data_offsets(p, tensor);
+    default: return lds_json_skip(&p->json, LDS_JSON_KEY) ? LDS_OK : p->json.status;
+    }
+}
+
+static lds_status check_extent(parser *p, const lds_tensor *tensor)
+{
+    uint64_t n_bits;
+    if (!lds_mul(tensor->numel, lds_dtype_bits(tensor->dtype), &n_bits))
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected fewer than 2^64 bits, found more");
+    if (n_bits % 8)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                           "expected whole bytes, found %llu elements of %u bits (%s)",
+                           (unsigned long long)tensor->numel, lds_dtype_bits(tensor->dtype),
+                           lds_dtype_name(tensor->dtype));
+    if (n_bits / 8 == tensor->nbytes)
+        return LDS_OK;
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                       "expected %llu bytes for %llu elements of %s, found data_offsets over %llu bytes",
+                       (unsigned long long)(n_bits / 8), (unsigned long long)tensor->numel,
+                       lds_dtype_name(tensor->dtype), (unsigned long long)tensor->nbytes);
+}
+
+/* An entry whose key was just read. Its offset stays relative to the data until the order is checked. */
+static lds_status read_tensor(parser *p)
+{
+    lds_checkpoint *ck = p->checkpoint;
+    p->current = p->json.text;
+    LDS_TRY(check_text(p));
+    LDS_TRY(lds_grow(&ck->tensors, &ck->tensors_capacity, ck->n_tensors + 1, sizeof *ck->tensors, p->err));
+    lds_tensor tensor = {.name = lds_name_of(p->json.text, p->json.nbytes), .file = p->file_index};
+    LDS_TRY(next_is(p, LDS_JSON_OBJECT, "an object with dtype, shape and data_offsets"));
+    uint32_t seen = 0;
+    lds_json_token token;
+    while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY)
+        LDS_TRY(read_field(p, &tensor, &seen));
+    if (token == LDS_JSON_ERROR)
+        return p->json.status;
+    if (seen != ALL_FIELDS)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected \"%s\", found none",
+                           !(seen & DTYPE) ? "dtype" : !(seen & SHAPE) ? "shape" : "data_offsets");
+    LDS_TRY(check_extent(p, &tensor));
+    ck->tensors[ck->n_tensors++] = tensor;
+    return LDS_OK;
+}
+
+static lds_status read_metadata_pair(parser *p, size_t first)
+{
+    lds_checkpoint *ck = p->checkpoint;
+    LDS_TRY(check_text(p));
+    lds_metadata pair = {.key = p->json.text};
+    lds_name key = lds_name_of(p->json.text, p->json.nbytes);
+    uint64_t key_offset = token_offset(p);
+    LDS_TRY(next_is(p, LDS_JSON_STRING, "a string"));
+    LDS_TRY(check_text(p));
+    pair.value = p->json.text;
+    uint32_t found;
+    LDS_TRY(lds_names_add(&ck->metadata_names, key, &found, p->err));
+    if (found != LDS_NO_INDEX) {
+        if (found >= first)
+            return lds_fail_at(p->err, LDS_ERR_MALFORMED, key_offset, "expected each key once, found \"%.100s\" twice",
+                               pair.key);
+        return LDS_OK;
+    }
+    LDS_TRY(lds_grow(&ck->metadata, &ck->metadata_capacity, ck->n_metadata + 1, sizeof pair, p->err));
+    ck->metadata[ck->n_metadata++] = pair;
+    return LDS_OK;
+}
+
+static lds_status read_metadata(parser *p)
+{
+    size_t first = p->checkpoint->n_metadata;
+    lds_json_token token = lds_json_next(&p->json);
+    if (token == LDS_JSON_NULL)
+        return LDS_OK;
+    if (token != LDS_JSON_OBJECT)
+        return refuse_token(p, token, "an object of strings");
+    while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY)
+        LDS_TRY(read_metadata_pair(p, first));
+    return token == LDS_JSON_ERROR ? p->json.status : LDS_OK;
+}
+
+static lds_status read_header(parser *p)
+{
+    static const char metadata[] = "__metadata__";
+    bool has_metadata = false;
+    lds_json_token token;
+    LDS_TRY(next_is(p, LDS_JSON_OBJECT, "an object"));
+    while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY) {
+        if (p->json.nbytes == sizeof metadata - 1 && !memcmp(p->json.text, metadata, sizeof metadata - 1)) {
+            p->current = metadata;
+            if (has_metadata)
+                return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected it once, found it twice");
+            has_metadata = true;
+            LDS_TRY(read_metadata(p));
+        } else {
+            LDS_TRY(read_tensor(p));
+        }
+        p->current = NULL;
+    }
+    return token == LDS_JSON_ERROR || lds_json_next(&p->json) == LDS_JSON_ERROR ? p->json.status : LDS_OK;
+}
+
+/* ---- all entries together ---- */
+
+typedef struct sort_key {
+    uint64_t offset;
+    uint32_t index;
+    bool has_bytes;
+} sort_key;
+
+static int compare_keys(const void *a, const void *b)
+{
+    const sort_key *x = a, *y = b;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    if (x->has_bytes != y->has_bytes)
+        return x->has_bytes ? 1 : -1;
+    return x->index < y->index ? -1 : 1;
+}
+
+static lds_status sort_tensors(lds_tensor *tensors, size_t n, lds_error *err)
+{
+    sort_key *keys;
+    LDS_TRY(lds_calloc(&keys, n, sizeof *keys, err));
+    lds_tensor *sorted;
+    lds_status status = lds_calloc(&sorted, n, sizeof *sorted, err);
+    if (!status) {
+        for (size_t i = 0; i < n; i++)
+            keys[i] = (sort_key){tensors[i].offset, (uint32_t)i, tensors[i].nbytes != 0};
+        qsort(keys, n, sizeof *keys, compare_keys);
+        for (size_t i = 0; i < n; i++)
+            sorted[i] = tensors[keys[i].index];
+        memcpy(tensors, sorted, n * sizeof *sorted);
+        free(sorted);
+    }
+    free(keys);
+    return status;
+}
+
+/* Tensors without bytes come before the one that begins where they do. */
+static bool is_sorted(const lds_tensor *tensors, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        const lds_tensor *a = &tensors[i - 1], *b = &tensors[i];
+        if (a->offset > b->offset || (a->offset == b->offset && a->nbytes && !b->nbytes))
+            return false;
+    }
+    return true;
+}
+
+static lds_status refuse_repeated(parser *p, const lds_tensor *first, const lds_tensor *again)
+{
+    p->current = again->name.text;
+    if (first->file != again->file)
+        return lds_fail(p->err, LDS_ERR_MALFORMED, "expected it in one file, found it in %s too",
+                        p->checkpoint->files[first->file].path);
+    const char *later = first->name.text > again->name.text ? first->name.text : again->name.text;
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, START_NBYTES + (uint64_t)(later - 1 - p->file->header),
+                       "expected each name once, found it twice");
+}
+
+static lds_status index_names(parser *p, size_t first)
+{
+    lds_checkpoint *ck = p->checkpoint;
+    LDS_TRY(lds_names_reserve(&ck->names, ck->n_tensors, p->err));
+    for (size_t i = first; i < ck->n_tensors; i++) {
+        uint32_t found;
+        LDS_TRY(lds_names_add(&ck->names, ck->tensors[i].name, &found, p->err));
+        if (found != LDS_NO_INDEX)
+            return refuse_repeated(p, &ck->tensors[found], &ck->tensors[i]);
+    }
+    return LDS_OK;
+}
+
+static lds_status refuse_gap(parser *p, const lds_tensor *tensor, uint64_t end, uint64_t data_offset)
+{
+    bool hole = tensor->offset > end;
+    uint64_t nbytes = hole ? tensor->offset - end : end - tensor->offset;
+    p->current = tensor->name.text;
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, data_offset + (hole ? end : tensor->offset),
+                       "expected data_offsets to begin at %llu, found %llu: %s of %llu bytes",
+                       (unsigned long long)end, (unsigned long long)tensor->offset,
+                       hole ? "a hole" : "an overlap", (unsigned long long)nbytes);
+}
+
+static lds_status check_length(parser *p, uint64_t expected)
+{
+    uint64_t found = p->file->identity.nbytes;
+    if (found < expected)
+        return lds_fail_at(p->err, LDS_ERR_TRUNCATED, found,
+                           "expected %llu bytes, found %llu: the file is cut short, download it again",
+                           (unsigned long long)expected, (unsigned long long)found);
+    if (found > expected)
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, expected,
+                           "expected %llu bytes, found %llu: more than its tensors take",
+                           (unsigned long long)expected, (unsigned long long)found);
+    return LDS_OK;
+}
+
+/* From here on offsets count from the beginning of the file. */
+static lds_status check_order(parser *p, size_t first)
+{
+    lds_checkpoint *ck = p->checkpoint;
+    uint64_t data_offset = START_NBYTES + p->file->header_nbytes, end = 0;
+    for (size_t i = first; i < ck->n_tensors; i++) {
+        lds_tensor *tensor = &ck->tensors[i];
+        if (tensor->offset != end)
+            return refuse_gap(p, tensor, end, data_offset);
+        end += tensor->nbytes;
+        tensor->offset += data_offset;
+    }
+    return check_length(p, data_offset + end);
+}
+
+static lds_status parse(parser *p)
+{
+    lds_checkpoint *ck = p->checkpoint;
+    size_t first = ck->n_tensors;
+    LDS_TRY(lds_grow(&p->file->dims, &p->dims_capacity, 1, sizeof *p->file->dims, p->err));
+    LDS_TRY(read_header(p));
+    const uint64_t *shape = p->file->dims;
+    for (size_t i = first; i < ck->n_tensors; i++) {
+        ck->tensors[i].shape = shape;
+        shape += ck->tensors[i].n_dims;
+    }
+    if (!is_sorted(ck->tensors + first, ck->n_tensors - first))
+        LDS_TRY(sort_tensors(ck->tensors + first, ck->n_tensors - first, p->err));
+    LDS_TRY(index_names(p, first));
+    return check_order(p, first);
+}
+
+lds_status lds_safetensors_parse(lds_checkpoint *checkpoint, uint32_t file, lds_error *err)
+{
+    parser p = {.checkpoint = checkpoint, .file = &checkpoint->files[file], .file_index = file, .err = err};
+    lds_json_init(&p.json, p.file->header, p.file->header_nbytes, err);
+    p.json.base_offset = START_NBYTES;
+    lds_status status = parse(&p);
+    return status ? lds_error_context(err, status, p.file->path, p.current) : LDS_OK;
+}
