@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# run.sh PREFIX: is what was installed there enough to build, link and run a program, and is nothing missing?
+set -euo pipefail
+prefix=$(realpath "$1")
+here=$(cd "$(dirname "$0")" && pwd)
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
+
+for file in include/loadstone.h lib/libloadstone.so lib/pkgconfig/loadstone.pc bin/loadstone; do
+    [[ -e $prefix/$file ]] || { echo "not installed: $file" >&2; exit 1; }
+done
+[[ $(pkg-config --modversion loadstone) == "$("$prefix/bin/loadstone" --version | awk '{print $NF}')" ]]
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+read -ra flags < <(pkg-config --cflags loadstone)
+read -ra libraries < <(pkg-config --libs loadstone)
+warnings=(-Wall -Wextra -Wpedantic -Werror)
+
+build_and_run() {
+    echo "$*"
+    "$@" "${warnings[@]}" "${flags[@]}" -o consumer "$here/consumer.c" "${libraries[@]}"
+    ./consumer
+}
+
+build_and_run cc -std=c99 -x c
+build_and_run cc -std=c11 -x c
+build_and_run c++ -std=c++11 -x c++
+build_and_run c++ -std=c++20 -x c++
