@@ -4,6 +4,8 @@
  */
 #include "bench/limits_kernels.h"
 
+#include "src/base/cpu.h"
+
 #include <stdint.h>
 
 #if defined(__x86_64__)
@@ -140,9 +142,11 @@ INSTANCES(bf16_to_f16, 512, AVX512)
 
 limits_kernel limits_kernel_find(lds_dtype dst, lds_dtype src, bool stream, const char **isa)
 {
-    bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512vl");
-    if (!wide && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")))
+    const uint32_t narrow_needs = LDS_CPU_AVX2 | LDS_CPU_F16C;
+    const uint32_t wide_needs = LDS_CPU_AVX512F | LDS_CPU_AVX512BW | LDS_CPU_AVX512VL;
+    uint32_t cpu = lds_cpu_features();
+    bool wide = (cpu & wide_needs) == wide_needs;
+    if (!wide && (cpu & narrow_needs) != narrow_needs)
         return NULL;
     *isa = wide ? "avx512" : "avx2";
     if (src == LDS_BF16 && dst == LDS_F32)

@@ -140,7 +140,8 @@ static void splice(blob *input, size_t at, size_t n_replaced, const uint8_t *fro
     if (at + nbytes + rest > options.max_len)
         return;
     memmove(input->data + at + nbytes, input->data + at + n_replaced, rest);
-    memmove(input->data + at, from, nbytes);
+    if (nbytes) /* from may be NULL */
+        memcpy(input->data + at, from, nbytes);
     input->nbytes = at + nbytes + rest;
 }
 
