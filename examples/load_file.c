@@ -18,7 +18,7 @@ static void print_summary(const lds_param *weight)
     double sum = 0, largest = 0;
     for (uint64_t i = 0; i < n; i++) {
         sum += values[i];
-        largest = fmax(largest, fabs(values[i]));
+        largest = fmax(largest, fabs((double)values[i]));
     }
     printf("%s: %llu elements, mean %g, largest magnitude %g\n", lds_param_name(weight),
            (unsigned long long)n, n ? sum / (double)n : 0, largest);

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     if (failed) {
         fprintf(stderr, "%s\n", err.message);
     } else {
-        float x[FEATURES] = {1, 2, 3, 4}, h[HIDDEN], y[CLASSES];
+        float x[FEATURES] = {1, 2, 3, 4}, h[HIDDEN] = {0}, y[CLASSES] = {0};
         run(network, "hidden.weight", "hidden.bias", x, h, 0);
         run(network, "output.weight", "output.bias", h, y, 1);
         printf("the pool holds the weights: %s\n", in_use >= 72 * sizeof(float) ? "yes" : "no");
