@@ -14,12 +14,12 @@
 #include <string.h>
 
 /* A broken promise of the library: the target dies, and the input is kept. */
-#define FUZZ_CHECK(condition)                                                                   \
-    do {                                                                                        \
-        if (!(condition)) {                                                                     \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);      \
-            abort();                                                                            \
-        }                                                                                       \
+#define FUZZ_CHECK(condition)                                                              \
+    do {                                                                                   \
+        if (!(condition)) {                                                                \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                                       \
+        }                                                                                  \
     } while (0)
 
 /* Try one input. data[nbytes] is on a page that cannot be read; data may be changed. */

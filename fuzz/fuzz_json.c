@@ -21,7 +21,8 @@ static void check_token(const lds_json *json, lds_json_token token, size_t nbyte
     uint64_t u;
     int64_t i;
     double d;
-    bool is_u64 = lds_json_u64(json, &u), is_i64 = lds_json_i64(json, &i), is_double = lds_json_double(json, &d);
+    bool is_u64 = lds_json_u64(json, &u), is_i64 = lds_json_i64(json, &i),
+         is_double = lds_json_double(json, &d);
     FUZZ_CHECK(!(is_u64 || is_i64) || is_double);
     FUZZ_CHECK(!is_u64 || d == (double)u);
     FUZZ_CHECK(!is_i64 || d == (double)i);

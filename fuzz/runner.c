@@ -97,7 +97,7 @@ static void add_word(blob_list *words, const char *p)
             word[n] = (uint8_t)strtoul(digits, NULL, 16);
             p += 3;
         } else if (*p == '\\' && p[1]) {
-            word[n] = (uint8_t)*++p;
+            word[n] = (uint8_t) * ++p;
         }
         n++;
     }
@@ -210,7 +210,8 @@ static void run(blob *input, volatile uint64_t *at)
 {
     time_t begin = time(NULL);
     for (uint64_t i = 0; i < options.seeds.n + options.runs; i++) {
-        if (options.max_total_time && i % 256 == 0 && (uint64_t)(time(NULL) - begin) >= options.max_total_time)
+        if (options.max_total_time && i % 256 == 0 &&
+            (uint64_t)(time(NULL) - begin) >= options.max_total_time)
             break;
         *at = i;
         make_input(input, i);

@@ -31,10 +31,10 @@ static void tokens_come_in_order_with_their_text(void **state)
     static const struct {
         lds_json_token token;
         const char *text;
-    } expected[] = {{LDS_JSON_OBJECT, NULL},  {LDS_JSON_KEY, "a b"},     {LDS_JSON_ARRAY, NULL},
-                    {LDS_JSON_NUMBER, "1"},   {LDS_JSON_STRING, "\xC3\xA9\n"}, {LDS_JSON_ARRAY_END, NULL},
-                    {LDS_JSON_KEY, ""},       {LDS_JSON_TRUE, NULL},     {LDS_JSON_KEY, "n"},
-                    {LDS_JSON_NULL, NULL},    {LDS_JSON_OBJECT_END, NULL}, {LDS_JSON_END, NULL},
+    } expected[] = {{LDS_JSON_OBJECT, NULL}, {LDS_JSON_KEY, "a b"},           {LDS_JSON_ARRAY, NULL},
+                    {LDS_JSON_NUMBER, "1"},  {LDS_JSON_STRING, "\xC3\xA9\n"}, {LDS_JSON_ARRAY_END, NULL},
+                    {LDS_JSON_KEY, ""},      {LDS_JSON_TRUE, NULL},           {LDS_JSON_KEY, "n"},
+                    {LDS_JSON_NULL, NULL},   {LDS_JSON_OBJECT_END, NULL},     {LDS_JSON_END, NULL},
                     {LDS_JSON_END, NULL}};
     char text[] = " {\"a b\" : [1, \"\\u00e9\\n\"], \"\":true,\"n\":null}\n";
     lds_json json;

@@ -40,10 +40,10 @@ static void check_names(const char *json, const char *const (*pairs)[2], size_t 
     lds_keymap_free(keymap);
 }
 
-#define CHECK_NAMES(json, ...)                                                \
-    do {                                                                      \
-        static const char *const pairs_[][2] = {__VA_ARGS__};                 \
-        check_names(json, pairs_, sizeof pairs_ / sizeof *pairs_);            \
+#define CHECK_NAMES(json, ...)                                     \
+    do {                                                           \
+        static const char *const pairs_[][2] = {__VA_ARGS__};      \
+        check_names(json, pairs_, sizeof pairs_ / sizeof *pairs_); \
     } while (0)
 
 static void no_keymap_and_an_empty_one_keep_all(void **state)
@@ -56,8 +56,9 @@ static void no_keymap_and_an_empty_one_keep_all(void **state)
     const char *name = "a.weight";
     assert_int_equal(lds_keymap_new(&keymap, NULL), LDS_OK);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(lds_keymap_apply(i ? keymap : NULL, &scratch, lds_name_of(name, 8), 2, shape, &mapped, NULL),
-                         LDS_OK);
+        assert_int_equal(
+            lds_keymap_apply(i ? keymap : NULL, &scratch, lds_name_of(name, 8), 2, shape, &mapped, NULL),
+            LDS_OK);
         assert_ptr_equal(mapped.name, name);
         assert_int_equal(mapped.n_dims, 2);
         assert_memory_equal(mapped.shape, shape, sizeof shape);
@@ -71,17 +72,19 @@ static void no_keymap_and_an_empty_one_keep_all(void **state)
 static void exact_rules_decide_alone(void **state)
 {
     (void)state;
-    CHECK_NAMES("{\"rules\":[{\"prefix\":\"m.\",\"to\":\"\"},{\"exact\":\"m.a\",\"to\":\"m.x\"},"
-                "{\"exact\":\"m.keep\"},{\"exact\":\"m.gone\",\"drop\":true},{\"exact\":\"\",\"to\":\"$1\"}]}",
-                {"m.a", "m.x"}, {"m.b", "b"}, {"m.keep", "m.keep"}, {"m.gone", NULL}, {"a", "a"}, {"", "$1"});
+    CHECK_NAMES(
+        "{\"rules\":[{\"prefix\":\"m.\",\"to\":\"\"},{\"exact\":\"m.a\",\"to\":\"m.x\"},"
+        "{\"exact\":\"m.keep\"},{\"exact\":\"m.gone\",\"drop\":true},{\"exact\":\"\",\"to\":\"$1\"}]}",
+        {"m.a", "m.x"}, {"m.b", "b"}, {"m.keep", "m.keep"}, {"m.gone", NULL}, {"a", "a"}, {"", "$1"});
 }
 
 static void other_rules_apply_in_order(void **state)
 {
     (void)state;
-    CHECK_NAMES("{\"rules\":[{\"prefix\":\"a\",\"to\":\"b\"},{\"regex\":\"b+$\",\"to\":\"c\"},"
-                "{\"prefix\":\"c\",\"to\":\"aa\"},{\"regex\":\"^q\",\"drop\":true},{\"prefix\":\"q\",\"to\":\"r\"}]}",
-                {"a", "aa"}, {"ab", "aa"}, {"ax", "bx"}, {"xa", "xa"}, {"q", NULL}, {"xq", "xq"});
+    CHECK_NAMES(
+        "{\"rules\":[{\"prefix\":\"a\",\"to\":\"b\"},{\"regex\":\"b+$\",\"to\":\"c\"},"
+        "{\"prefix\":\"c\",\"to\":\"aa\"},{\"regex\":\"^q\",\"drop\":true},{\"prefix\":\"q\",\"to\":\"r\"}]}",
+        {"a", "aa"}, {"ab", "aa"}, {"ax", "bx"}, {"xa", "xa"}, {"q", NULL}, {"xq", "xq"});
     CHECK_NAMES("{\"rules\":[{\"prefix\":\"\",\"to\":\"model.\"}]}", {"a", "model.a"}, {"", "model."});
 }
 
@@ -161,11 +164,13 @@ static void shapes_are_reshaped(void **state)
                         "t: expected a shape that the key map can make [0, -1], found [0, 4]");
     assert_string_equal(shape_after(RULE("\"reshape\":[]"), 2, shape),
                         "t: expected a shape that the key map can make [], found [6, 4]");
-    assert_string_equal(shape_after(RULE("\"reshape\":[4294967296,4294967296,-1]"), 2, shape),
-                        "t: expected a shape that the key map can make [4294967296, 4294967296, -1], found [6, 4]");
-    assert_string_equal(shape_after("{\"rules\":[{\"prefix\":\"\",\"reshape\":[-1]},{\"regex\":\"t\",\"add_dim\":1}]}", 2,
-                                    shape),
-                        " 24 1");
+    assert_string_equal(
+        shape_after(RULE("\"reshape\":[4294967296,4294967296,-1]"), 2, shape),
+        "t: expected a shape that the key map can make [4294967296, 4294967296, -1], found [6, 4]");
+    assert_string_equal(
+        shape_after("{\"rules\":[{\"prefix\":\"\",\"reshape\":[-1]},{\"regex\":\"t\",\"add_dim\":1}]}", 2,
+                    shape),
+        " 24 1");
 }
 
 static void thousands_of_exact_rules_are_found(void **state)
@@ -190,7 +195,8 @@ static void thousands_of_exact_rules_are_found(void **state)
         snprintf(from, sizeof from, "from.%d", i);
         snprintf(to, sizeof to, "to.%d", i);
         assert_int_equal(
-            lds_keymap_apply(keymap, &scratch, lds_name_of(from, strlen(from)), 0, NULL, &mapped, NULL), LDS_OK);
+            lds_keymap_apply(keymap, &scratch, lds_name_of(from, strlen(from)), 0, NULL, &mapped, NULL),
+            LDS_OK);
         assert_string_equal(mapped.name, to);
     }
     lds_keymap_scratch_destroy(&scratch);

@@ -98,8 +98,9 @@ static void regex_that_is_none_says_where(void **state)
     assert_int_equal(lds_regex_compile(&regex, "ab(c", &err), LDS_ERR_ARGUMENT);
     assert_null(regex);
     assert_int_equal(err.offset, 4);
-    assert_string_equal(err.message, "expected a regular expression, found \"ab(c\": missing closing parenthesis, "
-                                     "at byte 4 of the pattern");
+    assert_string_equal(err.message,
+                        "expected a regular expression, found \"ab(c\": missing closing parenthesis, "
+                        "at byte 4 of the pattern");
 }
 
 static void regex_is_bounded(void **state)
@@ -117,9 +118,11 @@ static void regex_is_bounded(void **state)
     assert_true(found);
     lds_regex_free(regex);
     assert_int_equal(lds_regex_compile(&regex, "^(a|aa|aaa)+$", NULL), LDS_OK);
-    assert_int_equal(lds_regex_match(regex, &scratch, name, sizeof name, 0, 0, &found, &err), LDS_ERR_UNSUPPORTED);
-    assert_string_equal(err.message, "expected a pattern that is matched within 1000000 steps, found one that is "
-                                     "not (match limit exceeded)");
+    assert_int_equal(lds_regex_match(regex, &scratch, name, sizeof name, 0, 0, &found, &err),
+                     LDS_ERR_UNSUPPORTED);
+    assert_string_equal(err.message,
+                        "expected a pattern that is matched within 1000000 steps, found one that is "
+                        "not (match limit exceeded)");
     lds_regex_free(regex);
     lds_regex_scratch_destroy(&scratch);
 }
