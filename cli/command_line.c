@@ -1,0 +1,189 @@
+/*
+ * Parsing by table. getopt_long would not do: it prints its own messages, accepts any unique abbreviation (which
+ * a new option then breaks), and its table is not the help.
+ */
+#include "command_line.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "table.h"
+
+static const option *find_long(const command *c, const char *name, size_t n)
+{
+    for (size_t i = 0; i < c->n_options; i++) {
+        const option *o = &c->options[i];
+        if (strlen(o->name) == n && !memcmp(o->name, name, n))
+            return o;
+    }
+    return NULL;
+}
+
+static const option *find_letter(const command *c, char letter)
+{
+    for (size_t i = 0; i < c->n_options; i++)
+        if (c->options[i].letter && c->options[i].letter == letter)
+            return &c->options[i];
+    return NULL;
+}
+
+/* Decimal digits and nothing else, up to where *end then points. */
+static bool parse_number(uint64_t *value, const char *text, const char **end)
+{
+    *value = 0;
+    const char *p = text;
+    for (; *p >= '0' && *p <= '9'; p++)
+        if (__builtin_mul_overflow(*value, 10, value) || __builtin_add_overflow(*value, *p - '0', value))
+            return false;
+    *end = p;
+    return p > text;
+}
+
+/* "65536", "64K", "64KiB" (powers of 1024), "64kB" (powers of 1000). */
+static bool parse_size(uint64_t *nbytes, const char *text)
+{
+    const char *unit;
+    if (!parse_number(nbytes, text, &unit))
+        return false;
+    if (!*unit || !strcmp(unit, "B"))
+        return true;
+    static const char prefixes[] = "kmgt";
+    const char *prefix = strchr(prefixes, *unit | 0x20);
+    if (!prefix)
+        return false;
+    bool is_decimal = !strcmp(unit + 1, "B");
+    if (!is_decimal && unit[1] && strcmp(unit + 1, "iB"))
+        return false;
+    for (ptrdiff_t i = 0; i <= prefix - prefixes; i++)
+        if (__builtin_mul_overflow(*nbytes, is_decimal ? 1000 : 1024, nbytes))
+            return false;
+    return true;
+}
+
+static bool parse_choice(int *choice, const char *words, const char *text)
+{
+    size_t n = strlen(text);
+    for (int i = 0;; i++) {
+        size_t word_nbytes = strcspn(words, "|");
+        if (n == word_nbytes && !memcmp(words, text, n)) {
+            *choice = i;
+            return true;
+        }
+        if (!words[word_nbytes])
+            return false;
+        words += word_nbytes + 1;
+    }
+}
+
+static void list_add(text_list *list, const char *text)
+{
+    list->items = allocate(list->items, list->n + 1, sizeof *list->items);
+    list->items[list->n++] = text;
+}
+
+/* Put a value where the option's table says. NULL, or what was expected instead. */
+static const char *store(command_line *line, const option *o, const char *text)
+{
+    void *field = (char *)line + o->offset;
+    const char *end;
+    switch (o->kind) {
+    case OPTION_FLAG: *(bool *)field = true; return NULL;
+    case OPTION_TEXT: *(const char **)field = text; return NULL;
+    case OPTION_LIST: list_add(field, text); return NULL;
+    case OPTION_DTYPE: {
+        lds_dtype dtype = lds_dtype_parse(text);
+        *(int *)field = dtype;
+        return lds_dtype_is_float(dtype) ? NULL : "a float dtype, as bf16, f16, f32, f64 or f8_e4m3";
+    }
+    case OPTION_NUMBER: return parse_number(field, text, &end) && !*end ? NULL : "a number";
+    case OPTION_SIZE: return parse_size(field, text) ? NULL : "a size, as 67108864, 64MiB or 64MB";
+    case OPTION_CHOICE: return parse_choice(field, o->value_name, text) ? NULL : o->value_name;
+    }
+    return NULL;
+}
+
+static int store_or_fail(command_line *line, const command *c, const option *o, const char *text)
+{
+    const char *expected = store(line, o, text);
+    if (expected)
+        return fail_usage(c->name, "--%s: expected %s, found '%s'", o->name, expected, text);
+    return CLI_DONE;
+}
+
+/* argv[*i] is "--name" or "--name=value". */
+static int parse_long(command_line *line, const command *c, int argc, char **argv, int *i)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t n = equals ? (size_t)(equals - name) : strlen(name);
+    const option *o = find_long(c, name, n);
+    if (!o)
+        return fail_usage(c->name, "unknown option '--%.*s'", (int)n, name);
+    if (o->kind == OPTION_FLAG && equals)
+        return fail_usage(c->name, "--%s takes no value", o->name);
+    if (o->kind == OPTION_FLAG || equals)
+        return store_or_fail(line, c, o, equals ? equals + 1 : "");
+    if (++*i == argc)
+        return fail_usage(c->name, "--%s: expected %s after it", o->name, o->value_name);
+    return store_or_fail(line, c, o, argv[*i]);
+}
+
+/* argv[i] is "-v" or several letters; all letters are flags. */
+static int parse_letters(command_line *line, const command *c, const char *letters)
+{
+    for (; *letters; letters++) {
+        const option *o = find_letter(c, *letters);
+        if (!o)
+            return fail_usage(c->name, "unknown option '-%c'", *letters);
+        store(line, o, "");
+    }
+    return CLI_DONE;
+}
+
+int parse_options(command_line *line, const command *c, int argc, char **argv)
+{
+    *line = (command_line){0};
+    bool only_operands = false;
+    for (int i = 0; i < argc; i++) {
+        const char *arg = argv[i];
+        int exit_code = CLI_DONE;
+        if (!only_operands && !strcmp(arg, "--"))
+            only_operands = true;
+        else if (!only_operands && !strncmp(arg, "--", 2))
+            exit_code = parse_long(line, c, argc, argv, &i);
+        else if (!only_operands && arg[0] == '-' && arg[1])
+            exit_code = parse_letters(line, c, arg + 1);
+        else if (line->path)
+            exit_code = fail_usage(c->name, "expected one %s, found '%s' as well", c->operand, arg);
+        else
+            line->path = arg;
+        if (exit_code)
+            return exit_code;
+    }
+    if (!line->path && !line->help)
+        return fail_usage(c->name, "expected a %s", c->operand);
+    return CLI_DONE;
+}
+
+void command_line_free(command_line *line)
+{
+    free(line->keep_f32.items);
+    free(line->names.items);
+}
+
+void put_options_help(output *out, const command *c)
+{
+    table t;
+    table_init(&t, "ll");
+    for (size_t i = 0; i < c->n_options; i++) {
+        const option *o = &c->options[i];
+        if (o->letter)
+            put_format(&t.text, "-%c, ", o->letter);
+        put_format(&t.text, "--%s", o->name);
+        if (o->value_name)
+            put_format(&t.text, " %s", o->value_name);
+        table_end_cell(&t);
+        table_cell(&t, o->help);
+    }
+    table_put(out, &t, 2);
+}

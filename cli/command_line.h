@@ -1,0 +1,79 @@
+/* Options of a command: a table that both parses them and prints the help. */
+#ifndef CLI_COMMAND_LINE_H
+#define CLI_COMMAND_LINE_H
+
+#include "output.h"
+
+typedef enum option_kind {
+    OPTION_FLAG,   /* bool: becomes true */
+    OPTION_TEXT,   /* const char *: the value */
+    OPTION_LIST,   /* text_list: the values of all uses */
+    OPTION_DTYPE,  /* lds_dtype: a float dtype */
+    OPTION_NUMBER, /* uint64_t */
+    OPTION_SIZE,   /* uint64_t: bytes, with an optional unit */
+    OPTION_CHOICE  /* int: index among the words of value_name, which | separates */
+} option_kind;
+
+typedef struct option {
+    const char *name; /* without the two dashes */
+    char letter;      /* of the short form, or 0 */
+    option_kind kind;
+    size_t offset;          /* of the field in command_line */
+    const char *value_name; /* for the help; NULL for flags */
+    const char *help;
+} option;
+
+typedef struct text_list {
+    const char **items;
+    size_t n;
+} text_list;
+
+/* The options of all commands; each command's table says which of them it has. */
+typedef struct command_line {
+    const char *path;
+    const char *variant, *revision;
+    const char *map, *network;
+    text_list keep_f32, names;
+    uint64_t seed, threads, window;
+    int dtype; /* lds_dtype */
+    int io;    /* lds_io */
+    bool json, tree, quiet, verbose, help;
+    bool dry_run, digest, lazy, no_strict, ignore_mismatched, no_init;
+} command_line;
+
+/* Rows that several commands have in their tables. */
+#define OPTION_ROW_JSON                                                                        \
+    {                                                                                          \
+        "json", 0, OPTION_FLAG, offsetof(command_line, json), NULL, "print JSON, for machines" \
+    }
+#define OPTION_ROW_QUIET                                                \
+    {                                                                   \
+        "quiet", 'q', OPTION_FLAG, offsetof(command_line, quiet), NULL, \
+            "print errors only, and JSON if asked for"                  \
+    }
+#define OPTION_ROW_VARIANT                                                  \
+    {                                                                       \
+        "variant", 0, OPTION_TEXT, offsetof(command_line, variant), "NAME", \
+            "of the files: fp16 opens model.fp16.safetensors"               \
+    }
+#define OPTION_ROW_REVISION                                                  \
+    {                                                                        \
+        "revision", 0, OPTION_TEXT, offsetof(command_line, revision), "REV", \
+            "of a hub model: branch, tag or commit (main)"                   \
+    }
+#define OPTION_ROW_HELP                                                                    \
+    {                                                                                      \
+        "help", 'h', OPTION_FLAG, offsetof(command_line, help), NULL, "show these options" \
+    }
+
+struct command;
+
+/* Parse argv[0..argc), which begins after the command's name. CLI_DONE or, after saying why, CLI_USAGE. */
+int parse_options(command_line *line, const struct command *command, int argc, char **argv);
+
+void command_line_free(command_line *line);
+
+/* One line for each option. */
+void put_options_help(output *out, const struct command *command);
+
+#endif
