@@ -289,7 +289,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < options.seeds.n; i++)
         if (options.seeds.blobs[i].nbytes >= capacity)
             capacity = options.seeds.blobs[i].nbytes + 1;
-    blob input = {malloc(capacity), 0};
+    static blob input; /* kept to the end, by parent and child alike */
+    input.data = malloc(capacity);
     uint64_t *at = mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!input.data || at == MAP_FAILED)
         die("out of memory", argv[0]);
