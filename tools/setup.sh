@@ -40,11 +40,15 @@ need_packages() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
+need_interpreter() {
+    [[ -x .venv/bin/python ]] || python3 -m venv .venv
+}
+
 # .venv holds what tests/requirements.txt says; a copy of that file in it marks it as complete.
 need_venv() {
     cmp -s tests/requirements.txt .venv/requirements.txt && return 0
     rm -f .venv/requirements.txt
-    [[ -x .venv/bin/python ]] || python3 -m venv .venv
+    need_interpreter
     local torch
     torch=$(grep '^torch==' tests/requirements.txt)
     # On its own and first: it is the one for which a machine may have a build without GPU code on its disk.

@@ -44,12 +44,6 @@ finish() {
     exit 1
 }
 
-need_build() {
-    need packages need_packages "${build_packages[@]}" "${python_packages[@]}"
-    need python need_venv
-    need build build
-}
-
 test_tree() {
     case $1 in
     full | quick) ;;
