@@ -128,14 +128,22 @@ static int parse_long(command_line *line, const command *c, int argc, char **arg
     return store_or_fail(line, c, o, argv[*i]);
 }
 
-/* argv[i] is "-v" or several letters; all letters are flags. */
-static int parse_letters(command_line *line, const command *c, const char *letters)
+/* argv[*i] is "-v", or "-vd bf16" or "-vdbf16": a value is what follows its letter, or the next argument. */
+static int parse_letters(command_line *line, const command *c, int argc, char **argv, int *i)
 {
-    for (; *letters; letters++) {
+    for (const char *letters = argv[*i] + 1; *letters; letters++) {
         const option *o = find_letter(c, *letters);
         if (!o)
             return fail_usage(c->name, "unknown option '-%c'", *letters);
-        store(line, o, "");
+        if (o->kind == OPTION_FLAG) {
+            store(line, o, "");
+            continue;
+        }
+        if (letters[1])
+            return store_or_fail(line, c, o, letters + 1);
+        if (++*i == argc)
+            return fail_usage(c->name, "-%c: expected %s after it", *letters, o->value_name);
+        return store_or_fail(line, c, o, argv[*i]);
     }
     return CLI_DONE;
 }
@@ -152,7 +160,7 @@ int parse_options(command_line *line, const command *c, int argc, char **argv)
         else if (!only_operands && !strncmp(arg, "--", 2))
             exit_code = parse_long(line, c, argc, argv, &i);
         else if (!only_operands && arg[0] == '-' && arg[1])
-            exit_code = parse_letters(line, c, arg + 1);
+            exit_code = parse_letters(line, c, argc, argv, &i);
         else if (line->path)
             exit_code = fail_usage(c->name, "expected one %s, found '%s' as well", c->operand, arg);
         else

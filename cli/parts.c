@@ -1,8 +1,13 @@
-/* Opening what a command was given. */
+/*
+ * A directory says by its config.json which network its weights are for. A single file says nothing of the
+ * kind, even if a config lies beside it: it may be one shard of many.
+ */
 #include "parts.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "command.h"
 
@@ -17,6 +22,8 @@ lds_status parts_open(parts *ps, const command_line *line, lds_error *err)
     if (status)
         return status;
 
+    struct stat st;
+    ps->is_directory = stat(line->path, &st) || S_ISDIR(st.st_mode);
     size_t n = lds_checkpoint_n_components(ps->checkpoint);
     ps->is_pipeline = n > 0;
     ps->n = n ? n : 1;
@@ -30,9 +37,48 @@ lds_status parts_open(parts *ps, const command_line *line, lds_error *err)
 
 void parts_close(parts *ps)
 {
+    for (size_t i = 0; i < ps->n; i++) {
+        lds_network_free(ps->items[i].network);
+    }
     free(ps->items);
     lds_checkpoint_close(ps->checkpoint);
     *ps = (parts){0};
+}
+
+bool has_config(const char *dir)
+{
+    output path = {0};
+    put_format(&path, "%s/config.json", dir);
+    put(&path, "", 1);
+    bool found = !access(path.data, F_OK);
+    output_free(&path);
+    return found;
+}
+
+/* Is the error about the class that the config names, and not about another of its fields? */
+static bool is_about_class(const lds_error *err)
+{
+    static const char *const fields[] = {"_class_name", "architectures", "_class_name or architectures",
+                                         "model_type"};
+    const char *field = err->message + (err->file_nbytes ? err->file_nbytes + 2 : 0);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (err->tensor_nbytes == strlen(fields[i]) && !memcmp(field, fields[i], err->tensor_nbytes))
+            return true;
+    return false;
+}
+
+lds_status part_make_network(part *p, const parts *ps, const command_line *line, lds_error *err)
+{
+    const char *dir = lds_checkpoint_dir(p->checkpoint);
+    if (ps->is_directory && has_config(dir)) {
+        lds_dtype dtype = line->dtype ? (lds_dtype)line->dtype : lds_checkpoint_dtype(p->checkpoint);
+        lds_status status = lds_network_from_config(&p->network, dir, dtype, err);
+        if (status != LDS_ERR_UNSUPPORTED || !is_about_class(err))
+            return status;
+        if (!line->quiet)
+            complain("%s; going by the checkpoint's own names", err->message);
+    }
+    return lds_network_from_checkpoint(&p->network, p->checkpoint, (lds_dtype)line->dtype, err);
 }
 
 const char *part_title(const part *p)

@@ -8,6 +8,7 @@
 typedef struct part {
     const char *name; /* of the component; NULL if this is no pipeline */
     const lds_checkpoint *checkpoint;
+    lds_network *network; /* once it has been asked for */
 } part;
 
 typedef struct parts {
@@ -15,6 +16,7 @@ typedef struct parts {
     part *items;
     size_t n;
     bool is_pipeline;
+    bool is_directory; /* PATH is a directory or a hub model, where a config.json may be */
 } parts;
 
 /* Open line->path. On failure there is nothing to close. */
@@ -22,7 +24,17 @@ lds_status parts_open(parts *ps, const command_line *line, lds_error *err);
 
 void parts_close(parts *ps);
 
+/*
+ * Make the network that a part is loaded into when no manifest says which: from the config.json in its
+ * directory, else (there is none, PATH is a single file, or the architecture is not known, which is said on
+ * stderr) the checkpoint's own names. Floats become line->dtype, or what most of the checkpoint's are.
+ */
+lds_status part_make_network(part *p, const parts *ps, const command_line *line, lds_error *err);
+
 /* The name in a title: the component's, or where the checkpoint was found. */
 const char *part_title(const part *p);
+
+/* True if there is a config.json in the directory. */
+bool has_config(const char *dir);
 
 #endif
