@@ -14,16 +14,31 @@
 #include "src/dtype/dtype.h"
 #include "src/dtype/kernels.h"
 
+#if defined(__x86_64__)
+#define ON_X86(kernels) (&(kernels))
+#define ON_ARM(kernels) NULL
+#elif defined(__aarch64__) && defined(__AARCH64EL__)
+#define ON_X86(kernels) NULL
+#define ON_ARM(kernels) (&(kernels))
+#else
+#define ON_X86(kernels) NULL
+#define ON_ARM(kernels) NULL
+#endif
+
+enum {
+    NEED_AVX2 = LDS_CPU_AVX2 | LDS_CPU_F16C,
+    NEED_AVX512 = NEED_AVX2 | LDS_CPU_AVX512F | LDS_CPU_AVX512BW | LDS_CPU_AVX512DQ | LDS_CPU_AVX512VL
+};
+
 static const struct {
     const char *name;
     const lds_kernels *kernels; /* NULL where the library is built without them */
     uint32_t features;          /* all of these are needed */
 } isas[LDS_N_ISAS] = {
     [LDS_ISA_C] = {"c", &lds_kernels_c, 0},
-    [LDS_ISA_AVX2] = {"avx2", NULL, 0},
-    [LDS_ISA_AVX512] = {"avx512", NULL, 0},
-    [LDS_ISA_AVX512VBMI] = {"avx512vbmi", NULL, 0},
-    [LDS_ISA_NEON] = {"neon", NULL, 0},
+    [LDS_ISA_AVX2] = {"avx2", ON_X86(lds_kernels_avx2), NEED_AVX2},
+    [LDS_ISA_AVX512] = {"avx512", ON_X86(lds_kernels_avx512), NEED_AVX512},
+    [LDS_ISA_NEON] = {"neon", ON_ARM(lds_kernels_neon), LDS_CPU_NEON},
 };
 
 static lds_kernels best;

@@ -140,8 +140,9 @@ lds_status lds_dtype_nbytes(uint64_t *nbytes, lds_dtype dtype, uint64_t numel, l
     } else if (lds_mul(numel, (uint64_t)(bits / 8), nbytes)) {
         return LDS_OK;
     }
-    return lds_fail(err, LDS_ERR_MALFORMED, "expected a size below 2^64 bytes, found %" PRIu64 " elements of %s",
-                    numel, lds_dtype_name(dtype));
+    return lds_fail(err, LDS_ERR_MALFORMED,
+                    "expected a size below 2^64 bytes, found %" PRIu64 " elements of %s", numel,
+                    lds_dtype_name(dtype));
 }
 
 lds_status lds_shape_numel(uint64_t *numel, uint32_t n_dims, const uint64_t *shape, lds_error *err)

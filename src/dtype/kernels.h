@@ -9,9 +9,8 @@ typedef enum lds_isa {
     LDS_ISA_C,
     LDS_ISA_AVX2,
     LDS_ISA_AVX512,
-    LDS_ISA_AVX512VBMI,
     LDS_ISA_NEON,
-    LDS_N_ISAS
+    LDS_N_ISAS,
 } lds_isa;
 
 /* The float dtypes as indices of a kernel table, in the order of lds_dtype. */
@@ -27,18 +26,22 @@ enum {
     LDS_N_FLOATS
 };
 
-/* X(dst, src) for each of the 56 ordered pairs. */
-#define LDS_FOR_EACH_PAIR(X)                                                                          \
-    X(f16, bf16) X(f16, f32) X(f16, f64) LDS_FOR_EACH_F8(X, f16)                                       \
-    X(bf16, f16) X(bf16, f32) X(bf16, f64) LDS_FOR_EACH_F8(X, bf16)                                    \
-    X(f32, f16) X(f32, bf16) X(f32, f64) LDS_FOR_EACH_F8(X, f32)                                       \
-    X(f64, f16) X(f64, bf16) X(f64, f32) LDS_FOR_EACH_F8(X, f64)                                       \
-    LDS_FOR_EACH_WIDER(X, e4m3) X(e4m3, e5m2) X(e4m3, e4m3fnuz) X(e4m3, e5m2fnuz)                      \
-    LDS_FOR_EACH_WIDER(X, e5m2) X(e5m2, e4m3) X(e5m2, e4m3fnuz) X(e5m2, e5m2fnuz)                      \
-    LDS_FOR_EACH_WIDER(X, e4m3fnuz) X(e4m3fnuz, e4m3) X(e4m3fnuz, e5m2) X(e4m3fnuz, e5m2fnuz)          \
-    LDS_FOR_EACH_WIDER(X, e5m2fnuz) X(e5m2fnuz, e4m3) X(e5m2fnuz, e5m2) X(e5m2fnuz, e4m3fnuz)
-#define LDS_FOR_EACH_F8(X, dst) X(dst, e4m3) X(dst, e5m2) X(dst, e4m3fnuz) X(dst, e5m2fnuz)
-#define LDS_FOR_EACH_WIDER(X, dst) X(dst, f16) X(dst, bf16) X(dst, f32) X(dst, f64)
+/* X(dst, src) for each of the 56 ordered pairs: those from F8 to the 16-bit floats, and the others. */
+/* clang-format off */
+#define LDS_FOR_EACH_PAIR(X) LDS_FOR_EACH_F8_TO_16(X) LDS_FOR_EACH_OTHER_PAIR(X)
+#define LDS_FOR_EACH_F8_TO_16(X) LDS_FROM_EACH_F8(X, f16) LDS_FROM_EACH_F8(X, bf16)
+#define LDS_FOR_EACH_OTHER_PAIR(X)                                                             \
+    X(f16, bf16) X(f16, f32) X(f16, f64)                                                       \
+    X(bf16, f16) X(bf16, f32) X(bf16, f64)                                                     \
+    X(f32, f16) X(f32, bf16) X(f32, f64) LDS_FROM_EACH_F8(X, f32)                              \
+    X(f64, f16) X(f64, bf16) X(f64, f32) LDS_FROM_EACH_F8(X, f64)                              \
+    LDS_FROM_EACH_WIDER(X, e4m3) X(e4m3, e5m2) X(e4m3, e4m3fnuz) X(e4m3, e5m2fnuz)             \
+    LDS_FROM_EACH_WIDER(X, e5m2) X(e5m2, e4m3) X(e5m2, e4m3fnuz) X(e5m2, e5m2fnuz)             \
+    LDS_FROM_EACH_WIDER(X, e4m3fnuz) X(e4m3fnuz, e4m3) X(e4m3fnuz, e5m2) X(e4m3fnuz, e5m2fnuz) \
+    LDS_FROM_EACH_WIDER(X, e5m2fnuz) X(e5m2fnuz, e4m3) X(e5m2fnuz, e5m2) X(e5m2fnuz, e4m3fnuz)
+#define LDS_FROM_EACH_F8(X, dst) X(dst, e4m3) X(dst, e5m2) X(dst, e4m3fnuz) X(dst, e5m2fnuz)
+#define LDS_FROM_EACH_WIDER(X, dst) X(dst, f16) X(dst, bf16) X(dst, f32) X(dst, f64)
+/* clang-format on */
 
 /* The function of a pair, and its place in the table: static functions named f16_to_bf16. */
 #define LDS_TABLE_ENTRY(dst, src) [lds_float_##dst][lds_float_##src] = src##_to_##dst,
@@ -48,7 +51,8 @@ typedef struct lds_kernels {
     lds_convert_fn kernel[LDS_N_FLOATS][LDS_N_FLOATS];
 } lds_kernels;
 
-extern const lds_kernels lds_kernels_c;
+/* Each is there on machines of its architecture only. */
+extern const lds_kernels lds_kernels_c, lds_kernels_avx2, lds_kernels_avx512, lds_kernels_neon;
 
 /* The index of a float dtype, or -1. */
 static inline int lds_float_index(lds_dtype dtype)

@@ -14,15 +14,15 @@ typedef uint8_t e4m3fnuz;
 typedef uint8_t e5m2fnuz;
 
 /* memcpy, because neither side need be aligned; the compiler makes it a plain load or store. */
-#define KERNEL(D, S)                                            \
+#define KERNEL(D, S)                                             \
     static void S##_to_##D(void *dst, const void *src, size_t n) \
-    {                                                           \
-        for (size_t i = 0; i < n; i++) {                        \
-            S x;                                                \
-            memcpy(&x, (const S *)src + i, sizeof x);           \
-            D y = from_f32_##D(to_f32_##S(x));                  \
-            memcpy((D *)dst + i, &y, sizeof y);                 \
-        }                                                       \
+    {                                                            \
+        for (size_t i = 0; i < n; i++) {                         \
+            S x;                                                 \
+            memcpy(&x, (const S *)src + i, sizeof x);            \
+            D y = from_f32_##D(to_f32_##S(x));                   \
+            memcpy((D *)dst + i, &y, sizeof y);                  \
+        }                                                        \
     }
 
 LDS_FOR_EACH_PAIR(KERNEL)

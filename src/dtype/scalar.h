@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-enum { F32_INF = 0x7F800000, F32_QUIET = 0x00400000 };
+enum { F32_INF = 0x7F800000, F32_QUIET = 0x00400000, F32_NAN = F32_INF | F32_QUIET };
 
 /* value / 2^shift, to nearest, ties to even; shift is 1 to 62. */
 static inline uint64_t scalar_round(uint64_t value, int shift)
@@ -91,26 +91,29 @@ static inline uint32_t to_f32_e4m3(uint8_t x)
 {
     uint32_t sign = (uint32_t)(x & 0x80) << 24, mag = x & 0x7F;
     if (mag == 0x7F)
-        return sign | 0x7FF00000;
+        return sign | F32_NAN;
     return sign | (uint32_t)scalar_widen(mag, 3, 7, 23, 127);
 }
 
 static inline uint32_t to_f32_e5m2(uint8_t x)
 {
-    return to_f32_f16((uint16_t)(x << 8));
+    uint32_t sign = (uint32_t)(x & 0x80) << 24, mag = x & 0x7F;
+    if (mag >= 0x7C)
+        return sign | (mag > 0x7C ? F32_NAN : F32_INF);
+    return sign | (uint32_t)scalar_widen(mag, 2, 15, 23, 127);
 }
 
 static inline uint32_t to_f32_e4m3fnuz(uint8_t x)
 {
     if (x == 0x80)
-        return F32_INF | F32_QUIET;
+        return F32_NAN;
     return (uint32_t)(x & 0x80) << 24 | (uint32_t)scalar_widen(x & 0x7F, 3, 8, 23, 127);
 }
 
 static inline uint32_t to_f32_e5m2fnuz(uint8_t x)
 {
     if (x == 0x80)
-        return F32_INF | F32_QUIET;
+        return F32_NAN;
     return (uint32_t)(x & 0x80) << 24 | (uint32_t)scalar_widen(x & 0x7F, 2, 16, 23, 127);
 }
 
@@ -127,28 +130,32 @@ static inline uint64_t from_f32_f64(uint32_t x)
     return sign | scalar_widen(mag, 23, 127, 52, 1023);
 }
 
-/* To a type that has infinity, whose bits are inf, and the same exponents as F16 or F32 have. */
-static inline uint32_t scalar_with_inf(uint32_t mag, int bits, int bias, uint32_t inf)
+/* A magnitude to F16 or BF16, whose infinity is inf. */
+static inline uint32_t scalar_to_16(uint32_t mag, int bits, int bias, uint32_t inf)
 {
     if (mag > F32_INF)
-        return inf | 1U << (bits - 1) | (mag >> (23 - bits) & (inf - 1) & ((1U << bits) - 1));
+        return inf | ((mag | F32_QUIET) >> (23 - bits) & ((1U << bits) - 1));
     uint64_t narrow = mag < F32_INF ? scalar_narrow(mag, 23, 127, bits, bias) : inf;
     return (uint32_t)(narrow < inf ? narrow : inf);
 }
 
 static inline uint16_t from_f32_f16(uint32_t x)
 {
-    return (uint16_t)((x >> 16 & 0x8000) | scalar_with_inf(x & 0x7FFFFFFF, 10, 15, 0x7C00));
+    return (uint16_t)((x >> 16 & 0x8000) | scalar_to_16(x & 0x7FFFFFFF, 10, 15, 0x7C00));
 }
 
 static inline uint16_t from_f32_bf16(uint32_t x)
 {
-    return (uint16_t)((x >> 16 & 0x8000) | scalar_with_inf(x & 0x7FFFFFFF, 7, 127, 0x7F80));
+    return (uint16_t)((x >> 16 & 0x8000) | scalar_to_16(x & 0x7FFFFFFF, 7, 127, 0x7F80));
 }
 
 static inline uint8_t from_f32_e5m2(uint32_t x)
 {
-    return (uint8_t)((x >> 24 & 0x80) | scalar_with_inf(x & 0x7FFFFFFF, 2, 15, 0x7C));
+    uint32_t sign = x >> 24 & 0x80, mag = x & 0x7FFFFFFF;
+    if (mag > F32_INF)
+        return (uint8_t)(sign | 0x7E);
+    uint64_t narrow = mag < F32_INF ? scalar_narrow(mag, 23, 127, 2, 15) : 0x7C;
+    return (uint8_t)(sign | (narrow < 0x7C ? narrow : 0x7C));
 }
 
 static inline uint8_t from_f32_e4m3(uint32_t x)

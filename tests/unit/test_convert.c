@@ -97,9 +97,9 @@ static void bad_arguments_are_explained(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_values_convert),      cmocka_unit_test(every_float_pair_has_a_kernel),
-        cmocka_unit_test(equal_dtypes_are_copied),   cmocka_unit_test(in_place_for_equal_sizes),
-        cmocka_unit_test(nothing_is_no_error),       cmocka_unit_test(bad_arguments_are_explained),
+        cmocka_unit_test(known_values_convert),    cmocka_unit_test(every_float_pair_has_a_kernel),
+        cmocka_unit_test(equal_dtypes_are_copied), cmocka_unit_test(in_place_for_equal_sizes),
+        cmocka_unit_test(nothing_is_no_error),     cmocka_unit_test(bad_arguments_are_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,8 +88,10 @@ static void shapes_multiply_without_wrapping(void **state)
     assert_int_equal(numel, 1);
     assert_int_equal(lds_shape_numel(&numel, 3, (uint64_t[]){2, 0, 5}, &err), LDS_OK);
     assert_int_equal(numel, 0);
-    assert_int_equal(lds_shape_numel(&numel, 2, (uint64_t[]){1ULL << 32, 1ULL << 32}, &err), LDS_ERR_MALFORMED);
-    assert_string_equal(err.message, "expected fewer than 2^64 elements, found shape [4294967296, 4294967296]");
+    assert_int_equal(lds_shape_numel(&numel, 2, (uint64_t[]){1ULL << 32, 1ULL << 32}, &err),
+                     LDS_ERR_MALFORMED);
+    assert_string_equal(err.message,
+                        "expected fewer than 2^64 elements, found shape [4294967296, 4294967296]");
 }
 
 static void shape_text_is_cut_to_size(void **state)

@@ -1,0 +1,152 @@
+/* The kernels for Advanced SIMD (NEON) on 64-bit arm, as ARMv8.0 has it. */
+#include <arm_neon.h>
+
+#define LANES 4
+#define TARGET
+#include "src/dtype/vector.h"
+
+/* FPCR, which holds rounding and flush-to-zero, is 0 by default. See x86/fp_mode.h. */
+typedef uint64_t fp_mode;
+
+INLINE void set_fpcr(fp_mode mode)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
+}
+
+INLINE fp_mode fp_enter(void)
+{
+    fp_mode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode) : : "memory");
+    if (mode)
+        set_fpcr(0);
+    return mode;
+}
+
+INLINE void fp_leave(fp_mode mode)
+{
+    if (mode)
+        set_fpcr(mode);
+}
+
+INLINE v32 min32(v32 a, v32 b)
+{
+    return (v32)vminq_s32((int32x4_t)a, (int32x4_t)b);
+}
+
+INLINE v32 max32(v32 a, v32 b)
+{
+    return (v32)vmaxq_s32((int32x4_t)a, (int32x4_t)b);
+}
+
+INLINE v32 select_gt32(v32 v, v32 a, v32 b, v32 w)
+{
+    return (v32)vbslq_u32(vcgtq_s32((int32x4_t)a, (int32x4_t)b), (uint32x4_t)w, (uint32x4_t)v);
+}
+
+INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
+{
+    return (v16)vbslq_u16(vcgtq_s16((int16x8_t)a, (int16x8_t)b), (uint16x8_t)w, (uint16x8_t)v);
+}
+
+INLINE v16 select_eq16(v16 v, v16 a, v16 b, v16 w)
+{
+    return (v16)vbslq_u16(vceqq_u16((uint16x8_t)a, (uint16x8_t)b), (uint16x8_t)w, (uint16x8_t)v);
+}
+
+INLINE v16 lookup_lt8(v16 v, v16 i, const uint16_t table[8])
+{
+    uint8x16_t values = vreinterpretq_u8_u16(vld1q_u16(table));
+    v16 bytes = i * 0x0202 + 0x0100; /* the two bytes of each word */
+    v16 found = (v16)vqtbl1q_u8(values, (uint8x16_t)bytes);
+    return select_gt16(v, (v16){0} + 8, i, found);
+}
+
+INLINE block16 load_8(const uint8_t *src)
+{
+    uint8x16_t x = vld1q_u8(src);
+    return (block16){{(v16)vmovl_u8(vget_low_u8(x)), (v16)vmovl_high_u8(x)}};
+}
+
+INLINE block32 widen_16(block16 x)
+{
+    block32 y;
+    for (int i = 0; i < 2; i++) {
+        y.v[2 * i] = (v32)vshll_n_u16(vget_low_u16((uint16x8_t)x.v[i]), 16);
+        y.v[2 * i + 1] = (v32)vshll_high_n_u16((uint16x8_t)x.v[i], 16);
+    }
+    return y;
+}
+
+INLINE block32 load_16(const uint8_t *src)
+{
+    block16 x;
+    memcpy(&x, src, sizeof x);
+    return widen_16(x);
+}
+
+INLINE block16 narrow_high(block32 x)
+{
+    block16 y;
+    for (int i = 0; i < 2; i++)
+        y.v[i] = (v16)vuzp2q_u16((uint16x8_t)x.v[2 * i], (uint16x8_t)x.v[2 * i + 1]);
+    return y;
+}
+
+INLINE v8 narrow_8(block32 x)
+{
+    uint16x8_t low = vuzp1q_u16((uint16x8_t)x.v[0], (uint16x8_t)x.v[1]);
+    uint16x8_t high = vuzp1q_u16((uint16x8_t)x.v[2], (uint16x8_t)x.v[3]);
+    return (v8)vuzp1q_u8((uint8x16_t)low, (uint8x16_t)high);
+}
+
+INLINE v8 narrow_sign(block32 x)
+{
+    block16 y = narrow_high(x);
+    return (v8)vuzp2q_u8((uint8x16_t)y.v[0], (uint8x16_t)y.v[1]);
+}
+
+INLINE block32 load_f16(const uint8_t *src)
+{
+    block16 x;
+    block32 y;
+    memcpy(&x, src, sizeof x);
+    for (int i = 0; i < 2; i++) {
+        y.v[2 * i] = (v32)vcvt_f32_f16(vget_low_f16((float16x8_t)x.v[i]));
+        y.v[2 * i + 1] = (v32)vcvt_high_f32_f16((float16x8_t)x.v[i]);
+    }
+    return y;
+}
+
+INLINE void store_f16(uint8_t *dst, block32 x)
+{
+    block16 y;
+    for (int i = 0; i < 2; i++) {
+        float16x4_t low = vcvt_f16_f32((float32x4_t)x.v[2 * i]);
+        y.v[i] = (v16)vcvt_high_f16_f32(low, (float32x4_t)x.v[2 * i + 1]);
+    }
+    memcpy(dst, &y, sizeof y);
+}
+
+INLINE block32 load_f64(const uint8_t *src)
+{
+    float64x2_t x[8];
+    block32 y;
+    memcpy(x, src, sizeof x);
+    for (int i = 0; i < 4; i++)
+        y.v[i] = (v32)vcvt_high_f32_f64(vcvt_f32_f64(x[2 * i]), x[2 * i + 1]);
+    return y;
+}
+
+INLINE void store_f64(uint8_t *dst, block32 x)
+{
+    float64x2_t y[8];
+    for (int i = 0; i < 4; i++) {
+        y[2 * i] = vcvt_f64_f32(vget_low_f32((float32x4_t)x.v[i]));
+        y[2 * i + 1] = vcvt_high_f64_f32((float32x4_t)x.v[i]);
+    }
+    memcpy(dst, y, sizeof y);
+}
+
+#include "src/dtype/convert_template.h"
+
+const lds_kernels lds_kernels_neon = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};

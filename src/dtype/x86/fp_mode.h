@@ -1,0 +1,31 @@
+/*
+ * The floating-point environment of a kernel on x86: rounding to nearest, subnormals kept, nothing trapped,
+ * whatever the caller has set; and on leaving, the caller's, its exception flags too.
+ *
+ * The compiler does not know that arithmetic depends on MXCSR. That memory may change at both ends keeps the
+ * kernels' loads and stores, and so what is between them, inside.
+ */
+#ifndef LDS_DTYPE_X86_FP_MODE_H
+#define LDS_DTYPE_X86_FP_MODE_H
+
+#include <immintrin.h>
+
+typedef unsigned fp_mode;
+
+enum { MXCSR_DEFAULT = 0x1F80 };
+
+static inline __attribute__((always_inline)) fp_mode fp_enter(void)
+{
+    fp_mode mode = _mm_getcsr();
+    _mm_setcsr(MXCSR_DEFAULT);
+    __asm__ volatile("" ::: "memory");
+    return mode;
+}
+
+static inline __attribute__((always_inline)) void fp_leave(fp_mode mode)
+{
+    __asm__ volatile("" ::: "memory");
+    _mm_setcsr(mode);
+}
+
+#endif

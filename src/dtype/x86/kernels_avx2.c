@@ -1,0 +1,147 @@
+/* The kernels for AVX2 with F16C. */
+#include <immintrin.h>
+
+#define LANES 8
+#define TARGET __attribute__((target("avx2,f16c")))
+#include "src/dtype/vector.h"
+#include "src/dtype/x86/fp_mode.h"
+
+INLINE v32 min32(v32 a, v32 b)
+{
+    return (v32)_mm256_min_epi32((__m256i)a, (__m256i)b);
+}
+
+INLINE v32 max32(v32 a, v32 b)
+{
+    return (v32)_mm256_max_epi32((__m256i)a, (__m256i)b);
+}
+
+INLINE v32 select_gt32(v32 v, v32 a, v32 b, v32 w)
+{
+    __m256i greater = _mm256_cmpgt_epi32((__m256i)a, (__m256i)b);
+    return (v32)_mm256_blendv_epi8((__m256i)v, (__m256i)w, greater);
+}
+
+INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
+{
+    __m256i greater = _mm256_cmpgt_epi16((__m256i)a, (__m256i)b);
+    return (v16)_mm256_blendv_epi8((__m256i)v, (__m256i)w, greater);
+}
+
+INLINE v16 select_eq16(v16 v, v16 a, v16 b, v16 w)
+{
+    __m256i equal = _mm256_cmpeq_epi16((__m256i)a, (__m256i)b);
+    return (v16)_mm256_blendv_epi8((__m256i)v, (__m256i)w, equal);
+}
+
+INLINE v16 lookup_lt8(v16 v, v16 i, const uint16_t table[8])
+{
+    __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    v16 bytes = i * 0x0202 + 0x0100; /* the two bytes of each word */
+    v16 found = (v16)_mm256_shuffle_epi8(values, (__m256i)bytes);
+    return select_gt16(v, (v16){0} + 8, i, found);
+}
+
+INLINE block16 load_8(const uint8_t *src)
+{
+    block16 x;
+    for (int i = 0; i < 2; i++)
+        x.v[i] = (v16)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
+    return x;
+}
+
+INLINE v32 words_high(__m128i words)
+{
+    return (v32)_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16);
+}
+
+INLINE block32 load_16(const uint8_t *src)
+{
+    block32 x;
+    for (int i = 0; i < 4; i++)
+        x.v[i] = words_high(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
+    return x;
+}
+
+INLINE block32 widen_16(block16 x)
+{
+    block32 y;
+    for (int i = 0; i < 2; i++) {
+        y.v[2 * i] = words_high(_mm256_castsi256_si128((__m256i)x.v[i]));
+        y.v[2 * i + 1] = words_high(_mm256_extracti128_si256((__m256i)x.v[i], 1));
+    }
+    return y;
+}
+
+INLINE block16 narrow_high(block32 x)
+{
+    block16 y;
+    for (int i = 0; i < 2; i++) {
+        __m256i low = (__m256i)(x.v[2 * i] >> 16), high = (__m256i)(x.v[2 * i + 1] >> 16);
+        y.v[i] = (v16)_mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xD8);
+    }
+    return y;
+}
+
+/* Packing works within 128 bits and leaves four dwords there, one of each vector: in the vectors' order. */
+INLINE v8 in_order(__m256i packed)
+{
+    return (v8)_mm256_permutevar8x32_epi32(packed, _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+}
+
+INLINE v8 narrow_8(block32 x)
+{
+    __m256i low = _mm256_packus_epi32((__m256i)x.v[0], (__m256i)x.v[1]);
+    __m256i high = _mm256_packus_epi32((__m256i)x.v[2], (__m256i)x.v[3]);
+    return in_order(_mm256_packus_epi16(low, high));
+}
+
+INLINE v8 narrow_sign(block32 x)
+{
+    __m256i low = _mm256_packs_epi32((__m256i)x.v[0], (__m256i)x.v[1]);
+    __m256i high = _mm256_packs_epi32((__m256i)x.v[2], (__m256i)x.v[3]);
+    return in_order(_mm256_packs_epi16(low, high));
+}
+
+INLINE block32 load_f16(const uint8_t *src)
+{
+    block32 x;
+    for (int i = 0; i < 4; i++)
+        x.v[i] = (v32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
+    return x;
+}
+
+INLINE void store_f16(uint8_t *dst, block32 x)
+{
+    for (int i = 0; i < 4; i++) {
+        __m128i words = _mm256_cvtps_ph((__m256)x.v[i], _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128((__m128i *)(dst + 16 * i), words);
+    }
+}
+
+INLINE __m128 four_f64(const uint8_t *src)
+{
+    return _mm256_cvtpd_ps((__m256d)_mm256_loadu_si256((const __m256i *)src));
+}
+
+INLINE block32 load_f64(const uint8_t *src)
+{
+    block32 x;
+    for (int i = 0; i < 4; i++)
+        x.v[i] = (v32)_mm256_set_m128(four_f64(src + 64 * i + 32), four_f64(src + 64 * i));
+    return x;
+}
+
+INLINE void store_f64(uint8_t *dst, block32 x)
+{
+    for (int i = 0; i < 4; i++) {
+        __m256d low = _mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x.v[i]));
+        __m256d high = _mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x.v[i], 1));
+        _mm256_storeu_si256((__m256i *)(dst + 64 * i), (__m256i)low);
+        _mm256_storeu_si256((__m256i *)(dst + 64 * i + 32), (__m256i)high);
+    }
+}
+
+#include "src/dtype/convert_template.h"
+
+const lds_kernels lds_kernels_avx2 = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
