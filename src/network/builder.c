@@ -245,14 +245,26 @@ lds_status lds_builder_insert(lds_builder *builder, lds_name name, lds_dtype dty
     return append_param(builder, param, LDS_NO_INDEX, err);
 }
 
+/* The index of the parameter that has the storage of this name, or LDS_NO_INDEX. */
+static uint32_t find_root(const lds_builder *b, lds_name name)
+{
+    uint32_t i = lds_names_find(&b->network->names, name);
+    return i == LDS_NO_INDEX ? i : b->roots[i];
+}
+
+const lds_param *lds_builder_find(const lds_builder *builder, lds_name name)
+{
+    uint32_t root = find_root(builder, name);
+    return root == LDS_NO_INDEX ? NULL : &builder->network->params[root];
+}
+
 lds_status lds_builder_insert_tied(lds_builder *builder, lds_name name, lds_name target, lds_error *err)
 {
-    uint32_t root = lds_names_find(&builder->network->names, target);
+    uint32_t root = find_root(builder, target);
     if (root == LDS_NO_INDEX)
         return lds_fail(err, LDS_ERR_NAME,
                         "expected the name of an earlier parameter to tie it to, found \"%.*s\"",
-                        target.nbytes < 256 ? (int)target.nbytes : 256, target.text);
-    root = builder->roots[root];
+                        lds_text_shown(target.text, target.nbytes), target.text);
     lds_param param = builder->network->params[root];
     param.name = name;
     return append_param(builder, param, root, err);
