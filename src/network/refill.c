@@ -17,74 +17,50 @@ enum {
     ALIGNMENT = 64
 };
 
-/* One parameter that changes. */
-typedef struct piece {
-    lds_param *param;
-    uint64_t offset; /* of its new values in the arena */
-    uint64_t first_block;
-} piece;
-
 typedef struct refill {
-    piece *pieces;
-    size_t n_pieces;
+    lds_fill *fills;
+    size_t n_fills;
     lds_dtype dtype; /* to convert to; LDS_DTYPE_NONE to initialise */
     uint64_t seed;   /* to initialise with */
     uint64_t nbytes; /* of the arena */
+    uint8_t *memory; /* its bytes */
     uint64_t n_blocks;
-    lds_storage *arena;
     atomic_uint_fast64_t next_block;
 } refill;
 
-static lds_dtype new_dtype(const refill *r, const lds_param *param)
+static void number_blocks(refill *r, lds_fill *fill)
 {
-    return r->dtype ? r->dtype : (lds_dtype)param->dtype;
+    fill->first_block = r->n_blocks;
+    r->n_blocks += fill->param->numel / BLOCK_ELEMENTS + (fill->param->numel % BLOCK_ELEMENTS != 0);
 }
 
-/* Give the parameter its place in the arena, or none if it has no values to keep. */
-static lds_status add_piece(refill *r, lds_param *param, lds_error *err)
+/* The last fill that begins at this block or before it: the ones without blocks come earlier. */
+static const lds_fill *fill_of(const refill *r, uint64_t block)
 {
-    uint64_t nbytes, end;
-    lds_status status = lds_dtype_nbytes(&nbytes, new_dtype(r, param), param->numel, err);
-    if (status)
-        return lds_error_context(err, status, NULL, param->name.text);
-    r->pieces[r->n_pieces++] = (piece){param, r->nbytes, r->n_blocks};
-    if (r->dtype && !param->storage)
-        return LDS_OK;
-    if (!lds_add(r->nbytes, nbytes, &end) || end > UINT64_MAX - ALIGNMENT)
-        return lds_fail_memory(err, UINT64_MAX);
-    r->nbytes = lds_align_up(end, ALIGNMENT);
-    r->n_blocks += param->numel / BLOCK_ELEMENTS + (param->numel % BLOCK_ELEMENTS != 0);
-    return LDS_OK;
-}
-
-/* The last piece that begins at this block or before it: the ones without blocks come earlier. */
-static const piece *piece_of(const refill *r, uint64_t block)
-{
-    size_t low = 0, high = r->n_pieces;
+    size_t low = 0, high = r->n_fills;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
-        if (r->pieces[middle].first_block <= block)
+        if (r->fills[middle].first_block <= block)
             low = middle;
         else
             high = middle;
     }
-    return &r->pieces[low];
+    return &r->fills[low];
 }
 
 static void write_block(const refill *r, uint64_t block)
 {
-    const piece *p = piece_of(r, block);
-    const lds_param *param = p->param;
-    lds_dtype dtype = new_dtype(r, param);
-    uint64_t first = (block - p->first_block) * BLOCK_ELEMENTS, n = param->numel - first;
+    const lds_fill *f = fill_of(r, block);
+    const lds_param *param = f->param;
+    uint64_t first = (block - f->first_block) * BLOCK_ELEMENTS, n = param->numel - first;
     if (n > BLOCK_ELEMENTS)
         n = BLOCK_ELEMENTS;
-    uint8_t *dst = (uint8_t *)r->arena->data + p->offset + first / 8 * lds_dtype_bits(dtype);
+    uint8_t *dst = r->memory + f->offset + first / 8 * lds_dtype_bits(f->dtype);
     if (r->dtype)
-        lds_convert_kernel(dtype, param->dtype)(dst, param->data + first / 8 * lds_dtype_bits(param->dtype),
-                                                (size_t)n);
+        lds_convert_kernel(f->dtype, param->dtype)(
+            dst, param->data + first / 8 * lds_dtype_bits(param->dtype), (size_t)n);
     else
-        lds_init_fill(param, dtype, dst, r->seed, first, n);
+        lds_init_fill(param, f->dtype, dst, r->seed, first, n);
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
@@ -100,29 +76,61 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
     return LDS_OK;
 }
 
-static void place_pieces(refill *r)
+static lds_status write_blocks(refill *r, uint32_t n_threads, lds_error *err)
 {
-    for (size_t i = 0; i < r->n_pieces; i++) {
-        lds_param *param = r->pieces[i].param;
-        if (r->dtype && !param->storage)
-            param->dtype = (uint8_t)r->dtype;
+    lds_team team = {.work = work, .ctx = r};
+    atomic_init(&r->next_block, 0);
+    return lds_team_run(&team, (uint32_t)(n_threads < r->n_blocks ? n_threads : r->n_blocks), err);
+}
+
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, uint64_t seed, uint32_t n_threads,
+                            lds_error *err)
+{
+    refill r = {.fills = fills, .n_fills = n_fills, .seed = seed, .memory = memory};
+    for (size_t i = 0; i < n_fills; i++)
+        number_blocks(&r, &fills[i]);
+    return n_fills ? write_blocks(&r, n_threads, err) : LDS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* Give the parameter its place in the arena, or none if it has no values to keep. */
+static lds_status add_fill(refill *r, lds_param *param, lds_error *err)
+{
+    uint64_t nbytes, end;
+    lds_fill *fill = &r->fills[r->n_fills++];
+    *fill = (lds_fill){param, r->dtype ? r->dtype : (lds_dtype)param->dtype, r->nbytes, r->n_blocks};
+    lds_status status = lds_dtype_nbytes(&nbytes, fill->dtype, param->numel, err);
+    if (status)
+        return lds_error_context(err, status, NULL, param->name.text);
+    if (r->dtype && !param->storage)
+        return LDS_OK;
+    if (!lds_add(r->nbytes, nbytes, &end) || end > SIZE_MAX - ALIGNMENT)
+        return lds_fail_memory(err, UINT64_MAX);
+    r->nbytes = lds_align_up(end, ALIGNMENT);
+    number_blocks(r, fill);
+    return LDS_OK;
+}
+static void place_params(const refill *r, lds_storage *arena)
+{
+    for (size_t i = 0; i < r->n_fills; i++) {
+        const lds_fill *f = &r->fills[i];
+        if (r->dtype && !f->param->storage)
+            f->param->dtype = (uint8_t)r->dtype;
         else
-            lds_param_place(param, lds_storage_retain(r->arena),
-                            (uint8_t *)r->arena->data + r->pieces[i].offset, new_dtype(r, param));
+            lds_param_place(f->param, lds_storage_retain(arena), r->memory + f->offset, f->dtype);
     }
 }
 
 static lds_status run(refill *r, lds_error *err)
 {
-    LDS_TRY(lds_storage_new(&r->arena, r->nbytes, NULL, err));
-    atomic_init(&r->next_block, 0);
-    uint64_t n_threads = lds_threads_available();
-    lds_team team = {.work = work, .ctx = r};
-    lds_status status =
-        lds_team_run(&team, (uint32_t)(n_threads < r->n_blocks ? n_threads : r->n_blocks), err);
+    lds_storage *arena;
+    LDS_TRY(lds_storage_new(&arena, r->nbytes, NULL, err));
+    r->memory = arena->data;
+    lds_status status = write_blocks(r, lds_threads_available(), err);
     if (!status)
-        place_pieces(r);
-    lds_storage_release(r->arena);
+        place_params(r, arena);
+    lds_storage_release(arena);
     return status;
 }
 
@@ -137,14 +145,14 @@ static bool changes(const refill *r, const lds_param *param)
 
 static lds_status refill_params(refill *r, lds_param *params, size_t n_params, lds_error *err)
 {
-    LDS_TRY(lds_calloc(&r->pieces, n_params, sizeof *r->pieces, err));
+    LDS_TRY(lds_calloc(&r->fills, n_params, sizeof *r->fills, err));
     lds_status status = LDS_OK;
     for (size_t i = 0; i < n_params && !status; i++)
         if (changes(r, &params[i]))
-            status = add_piece(r, &params[i], err);
-    if (!status && r->n_pieces)
+            status = add_fill(r, &params[i], err);
+    if (!status && r->n_fills)
         status = run(r, err);
-    free(r->pieces);
+    free(r->fills);
     return status;
 }
 

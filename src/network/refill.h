@@ -12,4 +12,19 @@ lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtyp
 /* Initialise those that have an init rule and no storage; skips what is tied. */
 lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed, lds_error *err);
 
+/* New values of one parameter, and where they go. */
+typedef struct lds_fill {
+    lds_param *param;
+    lds_dtype dtype;      /* that the values will have */
+    uint64_t offset;      /* of their first byte in the memory that they share */
+    uint64_t first_block; /* filled in by lds_fill_initial() */
+} lds_fill;
+
+/*
+ * Write the initial values of parameters that have an init rule into memory, and leave the parameters as they
+ * are. The same values as lds_refill_init() gives.
+ */
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, uint64_t seed, uint32_t n_threads,
+                            lds_error *err);
+
 #endif
