@@ -1,0 +1,321 @@
+/*
+ * Plans: options, then matching (match.c), then placing: each parameter that was found gets its place in memory
+ * and its run of bytes in a file.
+ */
+#include "src/plan/plan.h"
+
+#include "src/base/options.h"
+#include "src/base/threads.h"
+#include "src/dtype/dtype.h"
+#include "src/plan/match.h"
+
+/*
+ * A block is read, then converted while it is in the second-level cache; with its converted form it should fit
+ * there. Smaller blocks pay more system calls, larger ones memory traffic: docs/benchmarks.md has the curve.
+ */
+enum { BLOCK_NBYTES = 512 << 10, MIN_BLOCK_NBYTES = 64 << 10, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
+
+/* Arena offsets: a cache line, and the widest vector. */
+enum { ARENA_ALIGNMENT = 64 };
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+static const lds_load_options defaults = {
+    .struct_size = sizeof(lds_load_options),
+    .strict = true,
+    .init_missing = true,
+};
+
+void lds_load_options_init(lds_load_options *options, size_t size)
+{
+    lds_options_export(options, size, &defaults, sizeof defaults);
+}
+
+lds_status lds_load_options_check(lds_load_options *checked, const lds_load_options *options, lds_error *err)
+{
+    *checked = defaults;
+    LDS_TRY(lds_options_import(checked, sizeof *checked, options, err));
+    if (checked->dtype && !lds_dtype_is_float(checked->dtype))
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected a float dtype, found %s",
+                        lds_dtype_name(checked->dtype) ? lds_dtype_name(checked->dtype) : "an unknown one");
+    if (checked->io != LDS_IO_AUTO && checked->io != LDS_IO_MAP && checked->io != LDS_IO_READ)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: io has no value %d", (int)checked->io);
+    if (checked->n_threads > MAX_THREADS)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u", MAX_THREADS,
+                        checked->n_threads);
+    if (checked->allocator && (!checked->allocator->alloc || !checked->allocator->free))
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: the allocator lacks a function");
+    if (!checked->n_threads)
+        checked->n_threads = lds_threads_available();
+    if (!checked->window_nbytes)
+        checked->window_nbytes = WINDOW_NBYTES;
+    if (checked->window_nbytes / checked->n_threads < MIN_BLOCK_NBYTES)
+        return lds_fail(err, LDS_ERR_ARGUMENT,
+                        "options: expected a window of at least %d bytes for each of %u threads",
+                        MIN_BLOCK_NBYTES, checked->n_threads);
+    return LDS_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* Why a tensor's bytes are read and not mapped. */
+enum reason {
+    CAN_MAP,
+    OTHER_DTYPE,
+    CALLERS_MEMORY,
+    CALLERS_ALLOCATOR,
+    ASKED_TO_READ,
+    REMOTE,
+    UNALIGNED,
+    EMPTY,
+    N_REASONS
+};
+
+static const char *const reason_texts[N_REASONS] = {
+    [CAN_MAP] = "same dtype, local file system",
+    [OTHER_DTYPE] = "dtypes differ",
+    [CALLERS_MEMORY] = "into the caller's memory",
+    [CALLERS_ALLOCATOR] = "into the caller's allocator",
+    [ASKED_TO_READ] = "as asked",
+    [REMOTE] = "network file system",
+    [UNALIGNED] = "unaligned in the file",
+    [EMPTY] = "nothing to load",
+};
+
+typedef struct placer {
+    lds_plan *plan;
+    const lds_load_options *options;
+    uint64_t nbytes_for[N_REASONS];
+} placer;
+
+static enum reason why_read(const placer *pl, const lds_tensor *tensor, const lds_param *param,
+                            lds_dtype dtype)
+{
+    uint32_t element_nbytes = lds_dtype_bits(dtype) / 8;
+    if (!tensor->nbytes)
+        return EMPTY;
+    if (param->is_callers)
+        return CALLERS_MEMORY;
+    if (tensor->dtype != dtype)
+        return OTHER_DTYPE;
+    if (pl->options->io == LDS_IO_READ)
+        return ASKED_TO_READ;
+    if (element_nbytes && tensor->offset % element_nbytes)
+        return UNALIGNED;
+    if (pl->options->io == LDS_IO_MAP)
+        return CAN_MAP;
+    if (pl->options->allocator)
+        return CALLERS_ALLOCATOR;
+    return pl->plan->checkpoint->files[tensor->file].is_remote ? REMOTE : CAN_MAP;
+}
+
+static lds_status take_arena(placer *pl, lds_target *target, lds_error *err)
+{
+    target->offset = pl->plan->arena_nbytes;
+    uint64_t end;
+    if (!lds_add(target->offset, target->nbytes, &end) || end > UINT64_MAX - ARENA_ALIGNMENT)
+        return lds_fail_memory(err, UINT64_MAX);
+    /* An empty parameter takes room too: it has an address of its own, and so a storage. */
+    pl->plan->arena_nbytes = lds_align_up(end + !target->nbytes, ARENA_ALIGNMENT);
+    return LDS_OK;
+}
+
+static lds_status begin_target(placer *pl, lds_param *param, lds_target **target, lds_error *err)
+{
+    lds_target *t = &pl->plan->targets[pl->plan->n_targets];
+    t->param = param;
+    t->dtype = (uint8_t)lds_target_dtype(param, pl->options);
+    if (param->is_callers && t->dtype != param->dtype)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "lies in the caller's memory as %s and cannot become %s there",
+                        lds_dtype_name((lds_dtype)param->dtype), lds_dtype_name((lds_dtype)t->dtype));
+    LDS_TRY(lds_dtype_nbytes(&t->nbytes, (lds_dtype)t->dtype, param->numel, err));
+    pl->plan->n_targets++;
+    *target = t;
+    return LDS_OK;
+}
+
+static lds_status place_tensor(placer *pl, uint32_t index, lds_param *param, lds_error *err)
+{
+    const lds_tensor *tensor = &pl->plan->checkpoint->tensors[index];
+    lds_report_stats *stats = &pl->plan->report->stats;
+    lds_target *target;
+    LDS_TRY(begin_target(pl, param, &target, err));
+    enum reason reason = why_read(pl, tensor, param, (lds_dtype)target->dtype);
+    pl->nbytes_for[reason] += tensor->nbytes;
+    stats->n_tensors++;
+    if (reason == CAN_MAP) {
+        target->place = LDS_PLACE_MAPPED;
+        target->offset = tensor->offset;
+        target->file = tensor->file;
+        stats->mapped_nbytes += tensor->nbytes;
+    } else {
+        target->place = param->is_callers ? LDS_PLACE_CALLERS : LDS_PLACE_ARENA;
+        stats->read_nbytes += tensor->nbytes;
+        stats->written_nbytes += target->nbytes;
+        if (target->place == LDS_PLACE_ARENA)
+            LDS_TRY(take_arena(pl, target, err));
+    }
+    pl->plan->runs[pl->plan->n_runs++] =
+        (lds_run){index, (uint32_t)(target - pl->plan->targets), tensor->offset, 0, tensor->numel};
+    return LDS_OK;
+}
+
+/* Give a parameter that was not found a place to be initialised in, if the options and its rule allow. */
+static lds_status place_init(placer *pl, lds_param *param, lds_error *err)
+{
+    if (!pl->options->init_missing || param->storage || !param->init)
+        return LDS_OK;
+    lds_target *target;
+    LDS_TRY(begin_target(pl, param, &target, err));
+    target->place = LDS_PLACE_INIT;
+    pl->plan->report->stats.written_nbytes += target->nbytes;
+    LDS_TRY(take_arena(pl, target, err));
+    return lds_report_add(pl->plan->report, LDS_REPORT_INITIALISED, param->name.text, NULL, err);
+}
+
+static void settle_source(placer *pl)
+{
+    lds_plan *plan = pl->plan;
+    lds_report_stats *stats = &plan->report->stats;
+    enum reason most = stats->mapped_nbytes ? CAN_MAP : EMPTY;
+    for (int r = OTHER_DTYPE; r < N_REASONS; r++)
+        if (pl->nbytes_for[r] > (most == CAN_MAP ? 0 : pl->nbytes_for[most]))
+            most = (enum reason)r;
+    stats->reason =
+        most == CAN_MAP && pl->options->io == LDS_IO_MAP ? "same dtype, as asked" : reason_texts[most];
+    stats->source = !stats->read_nbytes    ? stats->mapped_nbytes ? "map" : "none"
+                    : stats->mapped_nbytes ? "map+read"
+                                           : "read";
+    uint64_t block = pl->options->window_nbytes / pl->options->n_threads;
+    plan->block_nbytes = block < BLOCK_NBYTES ? block & ~(uint64_t)63 : BLOCK_NBYTES;
+    plan->max_threads = pl->options->n_threads;
+    uint64_t n_blocks = stats->read_nbytes / plan->block_nbytes + 1;
+    plan->n_threads = n_blocks < pl->options->n_threads ? (uint32_t)n_blocks : pl->options->n_threads;
+    stats->n_threads = stats->read_nbytes ? plan->n_threads : 0;
+    plan->stats = (lds_plan_stats){
+        .struct_size = sizeof plan->stats,
+        .n_transfers = plan->n_runs,
+        .read_nbytes = stats->read_nbytes,
+        .mapped_nbytes = stats->mapped_nbytes,
+        .written_nbytes = stats->written_nbytes,
+        .peak_nbytes = plan->arena_nbytes + stats->n_threads * plan->block_nbytes,
+    };
+}
+
+static lds_status place_all(placer *pl, const lds_match_table *table, lds_error *err)
+{
+    lds_plan *plan = pl->plan;
+    size_t n_params = plan->network->n_params, n_tensors = plan->checkpoint->names.n;
+    LDS_TRY(lds_calloc(&plan->targets, n_params, sizeof *plan->targets, err));
+    LDS_TRY(lds_calloc(&plan->runs, n_tensors < n_params ? n_tensors : n_params, sizeof *plan->runs, err));
+    for (uint32_t t = 0; t < n_tensors; t++) {
+        if (table->param_of[t] == LDS_NO_INDEX)
+            continue;
+        lds_param *param = &plan->network->params[table->param_of[t]];
+        lds_status status = place_tensor(pl, t, param, err);
+        if (status)
+            return lds_error_context(err, status, NULL, param->name.text);
+    }
+    for (size_t i = 0; i < n_params; i++) {
+        lds_param *param = &plan->network->params[i];
+        if (!param->tied_to &&
+            (table->states[i] == LDS_PARAM_MISSING || table->states[i] == LDS_PARAM_MISMATCHED))
+            LDS_TRY(place_init(pl, param, err));
+    }
+    settle_source(pl);
+    return LDS_OK;
+}
+
+static lds_status plan_with(lds_plan *plan, lds_match_table *table, const lds_load_options *options,
+                            lds_error *err)
+{
+    if (plan->checkpoint->n_components) {
+        lds_fail(err, LDS_ERR_UNSUPPORTED, "is a pipeline: load its components one by one");
+        return lds_error_context(err, LDS_ERR_UNSUPPORTED, plan->checkpoint->path, NULL);
+    }
+    LDS_TRY(lds_match_names(table, plan->network, plan->checkpoint, options, plan->report, err));
+    LDS_TRY(lds_match_verdict(plan->report, plan->checkpoint, options, err));
+    placer pl = {.plan = plan, .options = options};
+    return place_all(&pl, table, err);
+}
+
+lds_status lds_plan_make(lds_plan **plan, lds_network *network, const lds_checkpoint *checkpoint,
+                         const lds_load_options *options, lds_report **report, lds_error *err)
+{
+    lds_plan *p;
+    *plan = NULL;
+    LDS_TRY(lds_calloc(&p, 1, sizeof *p, err));
+    p->network = network;
+    p->checkpoint = checkpoint;
+    lds_match_table table = {0};
+    lds_status status = lds_report_new(&p->report, err);
+    if (!status)
+        status = plan_with(p, &table, options, err);
+    lds_match_table_destroy(&table);
+    if (!status) {
+        *plan = p;
+        return LDS_OK;
+    }
+    if (status == LDS_ERR_MISMATCH && report && !lds_report_compose(p->report, NULL)) {
+        *report = p->report;
+        p->report = NULL;
+    }
+    lds_plan_free(p);
+    return status;
+}
+
+lds_status lds_plan_new(lds_plan **plan, lds_network *network, const lds_checkpoint *checkpoint,
+                        const lds_load_options *options, lds_report **report, lds_error *err)
+{
+    lds_load_options checked;
+    *plan = NULL;
+    if (report)
+        *report = NULL;
+    LDS_TRY(lds_load_options_check(&checked, options, err));
+    LDS_TRY(lds_plan_make(plan, network, checkpoint, &checked, report, err));
+    if (!report)
+        return LDS_OK;
+    lds_status status = lds_report_compose((*plan)->report, err);
+    if (status) {
+        lds_plan_free(*plan);
+        *plan = NULL;
+        return status;
+    }
+    *report = (*plan)->report;
+    (*plan)->report = NULL;
+    return LDS_OK;
+}
+
+void lds_plan_get_stats(const lds_plan *plan, lds_plan_stats *stats)
+{
+    lds_options_export(stats, stats->struct_size, &plan->stats, sizeof plan->stats);
+}
+
+void lds_plan_get_transfer(const lds_plan *plan, size_t i, lds_transfer *transfer)
+{
+    const lds_run *run = &plan->runs[i];
+    const lds_target *target = &plan->targets[run->target];
+    const lds_tensor *tensor = &plan->checkpoint->tensors[run->tensor];
+    const lds_transfer t = {
+        .struct_size = sizeof t,
+        .tensor = tensor,
+        .param = target->param,
+        .file_offset = run->file_offset,
+        .param_offset = run->param_offset,
+        .n_elements = run->numel,
+        .src_dtype = (lds_dtype)tensor->dtype,
+        .dst_dtype = (lds_dtype)target->dtype,
+        .mapped = target->place == LDS_PLACE_MAPPED,
+    };
+    lds_options_export(transfer, transfer->struct_size, &t, sizeof t);
+}
+
+void lds_plan_free(lds_plan *plan)
+{
+    if (!plan)
+        return;
+    lds_report_free(plan->report);
+    free(plan->targets);
+    free(plan->runs);
+    free(plan);
+}

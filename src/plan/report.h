@@ -1,0 +1,32 @@
+/* What a report is. The plan begins it, the load completes it. */
+#ifndef LDS_PLAN_REPORT_H
+#define LDS_PLAN_REPORT_H
+
+#include "src/base/memory.h"
+
+enum { LDS_REPORT_N_LISTS = LDS_REPORT_INITIALISED + 1 };
+
+typedef struct lds_report_entry {
+    char *name;   /* owned; detail, if any, lies behind it in the same block */
+    char *detail; /* or NULL */
+} lds_report_entry;
+
+struct lds_report {
+    lds_report_stats stats;
+    struct {
+        lds_report_entry *entries;
+        size_t n, capacity;
+    } lists[LDS_REPORT_N_LISTS];
+    char *text; /* composed when the report is complete */
+};
+
+lds_status lds_report_new(lds_report **report, lds_error *err);
+
+/* Add an entry to a list; both are copied, detail may be NULL. */
+lds_status lds_report_add(lds_report *report, lds_report_list list, const char *name, const char *detail,
+                          lds_error *err);
+
+/* Compose the text from what the report now holds. */
+lds_status lds_report_compose(lds_report *report, lds_error *err);
+
+#endif
