@@ -1,0 +1,37 @@
+/*
+ * Making mapped pages present. The kernel can do it on request and report a failure as an error; a plain
+ * access would report it as a SIGBUS, which a library must not risk. Kernels before 5.14 lack the request: there
+ * the bytes are read and thrown away, which leaves the pages resident and their first use cheap.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "src/checkpoint/checkpoint.h"
+#include "src/io/source.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; missing from the headers of older systems */
+#endif
+
+enum { SCRATCH_NBYTES = 64 << 10 };
+
+static lds_status read_through(int fd, uint64_t offset, size_t nbytes, lds_error *err)
+{
+    char scratch[SCRATCH_NBYTES];
+    for (size_t done = 0; done < nbytes; done += sizeof scratch) {
+        size_t n = nbytes - done < sizeof scratch ? nbytes - done : sizeof scratch;
+        LDS_TRY(lds_file_read(fd, scratch, n, offset + done, err));
+    }
+    return LDS_OK;
+}
+
+lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err)
+{
+    size_t into_page = (uintptr_t)data % lds_page_nbytes();
+    int failed;
+    do
+        failed = madvise((char *)data - into_page, nbytes + into_page, MADV_POPULATE_READ);
+    while (failed && (errno == EINTR || errno == EAGAIN));
+    /* Whatever went wrong, reading the same bytes finds out what it was, or does the work. */
+    return failed ? read_through(fd, offset, nbytes, err) : LDS_OK;
+}

@@ -1,0 +1,38 @@
+/* A plan's runs, cut into the pieces that workers take: one read each. */
+#ifndef LDS_LOAD_BLOCKS_H
+#define LDS_LOAD_BLOCKS_H
+
+#include "src/plan/plan.h"
+
+typedef struct lds_block {
+    uint64_t offset; /* in the file */
+    uint64_t nbytes;
+    uint64_t skip_nbytes; /* bytes of the first run that earlier blocks have */
+    size_t first_run;
+    uint32_t file;
+} lds_block;
+
+typedef struct lds_blocks {
+    lds_block *data;
+    size_t n, capacity;
+} lds_blocks;
+
+/*
+ * Cut the mapped runs, or the others, into blocks of at most block_nbytes, a multiple of 64. Runs with little
+ * between them share a block. *blocks starts zeroed; its data is freed by the caller in any case.
+ */
+lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, bool mapped, uint64_t block_nbytes,
+                          lds_error *err);
+
+/* One run's part of a block. */
+typedef struct lds_piece {
+    const lds_run *run;
+    uint64_t run_nbytes_before; /* bytes of the run before this part */
+    uint64_t offset;            /* of this part in the file */
+    uint64_t nbytes;
+} lds_piece;
+
+/* Walk the parts of a block: start with *piece zeroed; false when there are no more. */
+bool lds_block_next(const lds_block *block, const lds_plan *plan, lds_piece *piece);
+
+#endif
