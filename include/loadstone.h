@@ -346,10 +346,9 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **netw
 /*
  * A network from the config.json of a model directory (or of "org/name" in the local hub cache), built
  * without allocating or initialising anything. Names, order, shapes, dtypes, persistent buffers and ties are
- * those of the framework's own class, as docs/architectures.md says; modules that the class keeps in float32
- * stay in it. Known are the diffusers classes CogVideoXTransformer3DModel and AutoencoderKLCogVideoX and the
- * transformers classes T5EncoderModel, T5Model and T5ForConditionalGeneration. dtype is that of all other
- * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, but for few tables.
+ * those of the framework's own class; modules that the class keeps in float32 stay in it. Known are the
+ * diffusers classes CogVideoXTransformer3DModel and AutoencoderKLCogVideoX and the transformers class
+ * T5EncoderModel. dtype is that of all other floats; LDS_DTYPE_NONE is F32, as in the frameworks.
  *
  * LDS_ERR_UNSUPPORTED if the architecture is not known, or if the config has a field that this version does
  * not understand: it might change the structure. LDS_ERR_MALFORMED if the config breaks a rule.
@@ -568,9 +567,13 @@ LDS_API void lds_keymap_free(lds_keymap *keymap);
  *                                               Plans and loads
  * --------------------------------------------------------------------------------------------------------- */
 
-/* How the bytes come in. */
+/*
+ * How the bytes come in. A mapped parameter is the file itself: who writes to the file, or cuts it, after the
+ * load changes the weights or makes using them a SIGBUS. Replacing the file by renaming does no harm.
+ */
 typedef enum lds_io {
-    LDS_IO_AUTO = 0, /* map what needs no conversion and lies on a local file system, read the rest */
+    LDS_IO_AUTO = 0, /* map what needs no conversion and lies on a local file system, read the rest; with an
+                        allocator, read everything into its memory */
     LDS_IO_MAP = 1,  /* map what needs no conversion, on any file system; read the rest */
     LDS_IO_READ = 2  /* read everything into new memory */
 } lds_io;
@@ -594,15 +597,14 @@ typedef struct lds_load_options {
     bool strict;                  /* missing or unexpected names are an error; default true */
     bool ignore_mismatched;       /* a tensor of another shape counts as missing; default false: an error */
     bool init_missing;            /* initialise what is missing, when not strict; default true */
-    bool lazy;                    /* leave mapped pages to be faulted in on first use; default false. A file
-                                     that shrinks later then means SIGBUS, as with any mapping */
+    bool lazy;                    /* leave mapped pages to be read on first use; default false */
     uint64_t seed;                /* of init_missing; default 0 */
     lds_io io;                    /* default LDS_IO_AUTO */
     uint32_t n_threads;           /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks */
     uint64_t window_nbytes;       /* most memory for bytes on their way, at least 64 KiB for each thread;
                                      default 0: 64 MiB */
-    const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: anonymous
-                                       memory in huge pages where they help; copied, ctx is not */
+    const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
+                                       system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
      * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED.
