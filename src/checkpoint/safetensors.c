@@ -18,7 +18,7 @@
 
 #include "src/base/json.h"
 
-enum { START_NBYTES = 8, MAX_DIMS = 64 };
+enum { HEADER_OFFSET = LDS_SAFETENSORS_HEADER_OFFSET, MAX_DIMS = 64 };
 
 typedef struct parser {
     lds_json json;
@@ -54,10 +54,10 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
                                  const char *path, lds_error *err)
 {
     uint64_t nbytes = 0;
-    for (size_t i = 0; i < START_NBYTES && i < n; i++)
+    for (size_t i = 0; i < HEADER_OFFSET && i < n; i++)
         nbytes |= (uint64_t)start[i] << 8 * i;
-    if (n > START_NBYTES && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES && start[START_NBYTES] == '{' &&
-        nbytes <= file_nbytes - START_NBYTES) {
+    if (n > HEADER_OFFSET && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES && start[HEADER_OFFSET] == '{' &&
+        nbytes <= file_nbytes - HEADER_OFFSET) {
         *header_nbytes = nbytes;
         return LDS_OK;
     }
@@ -68,21 +68,21 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
         return refuse_signature(what, advice, is_weights, path, err);
     if (!file_nbytes)
         return lds_fail(err, LDS_ERR_TRUNCATED, "expected a safetensors file, found an empty one: download it again");
-    if (n < START_NBYTES)
+    if (n < HEADER_OFFSET)
         return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
                            "expected 8 bytes of header length, found %zu: download it again", n);
     if (nbytes > LDS_SAFETENSORS_MAX_HEADER_NBYTES)
         return lds_fail_at(err, LDS_ERR_MALFORMED, 0,
                            "expected a header of at most %d bytes, found a length of %llu",
                            LDS_SAFETENSORS_MAX_HEADER_NBYTES, (unsigned long long)nbytes);
-    if (n > START_NBYTES && nbytes && start[START_NBYTES] != '{')
-        return lds_fail_at(err, LDS_ERR_MALFORMED, START_NBYTES,
-                           "expected a header that begins with '{', found byte 0x%02X", start[START_NBYTES]);
+    if (n > HEADER_OFFSET && nbytes && start[HEADER_OFFSET] != '{')
+        return lds_fail_at(err, LDS_ERR_MALFORMED, HEADER_OFFSET,
+                           "expected a header that begins with '{', found byte 0x%02X", start[HEADER_OFFSET]);
     if (!nbytes)
         return lds_fail_at(err, LDS_ERR_MALFORMED, 0, "expected a header, found a header length of 0");
     return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
                        "expected a header of %llu bytes, found %llu: the file is cut short, download it again",
-                       (unsigned long long)nbytes, (unsigned long long)(file_nbytes - START_NBYTES));
+                       (unsigned long long)nbytes, (unsigned long long)(file_nbytes - HEADER_OFFSET));
 }
 
 /* ---- the header ---- */
@@ -90,7 +90,7 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
 /* Where the token began that was read last. */
 static uint64_t token_offset(const parser *p)
 {
-    return START_NBYTES + p->json.token_offset;
+    return HEADER_OFFSET + p->json.token_offset;
 }
 
 static const char *token_name(lds_json_token token)
@@ -338,49 +338,76 @@ static lds_status read_header(parser *p)
 
 /* ---- all entries together ---- */
 
+/* What tensors are ordered by: offset, and at the same offset those without bytes first. */
+static inline uint64_t order_of(const lds_tensor *tensor)
+{
+    return tensor->offset << 1 | (tensor->nbytes != 0);
+}
+
 typedef struct sort_key {
-    uint64_t offset;
-    uint32_t index;
-    bool has_bytes;
+    uint64_t order;
+    size_t index;
 } sort_key;
 
-static int compare_keys(const void *a, const void *b)
+/* Sort by radix, least digit first. Either array may be the one returned. */
+static sort_key *sort_keys(sort_key *keys, sort_key *spare, size_t n, uint64_t max_order)
 {
-    const sort_key *x = a, *y = b;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    if (x->has_bytes != y->has_bytes)
-        return x->has_bytes ? 1 : -1;
-    return x->index < y->index ? -1 : 1;
+    enum { DIGIT_BITS = 11, N_DIGITS = 1 << DIGIT_BITS };
+    for (uint32_t shift = 0; shift < 64 && max_order >> shift; shift += DIGIT_BITS) {
+        size_t starts[N_DIGITS] = {0}, sum = 0;
+        for (size_t i = 0; i < n; i++)
+            starts[keys[i].order >> shift & (N_DIGITS - 1)]++;
+        for (size_t i = 0; i < N_DIGITS; i++) {
+            size_t count = starts[i];
+            starts[i] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+            spare[starts[keys[i].order >> shift & (N_DIGITS - 1)]++] = keys[i];
+        sort_key *sorted = spare;
+        spare = keys;
+        keys = sorted;
+    }
+    return keys;
+}
+
+/* Tensor i becomes the one at keys[i].index, cycle after cycle. The keys are used up. */
+static void permute(lds_tensor *tensors, sort_key *keys, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        lds_tensor first = tensors[i];
+        size_t to = i;
+        while (keys[to].index != i) {
+            size_t from = keys[to].index;
+            tensors[to] = tensors[from];
+            keys[to].index = to;
+            to = from;
+        }
+        tensors[to] = first;
+        keys[to].index = to;
+    }
 }
 
 static lds_status sort_tensors(lds_tensor *tensors, size_t n, lds_error *err)
 {
     sort_key *keys;
-    LDS_TRY(lds_calloc(&keys, n, sizeof *keys, err));
-    lds_tensor *sorted;
-    lds_status status = lds_calloc(&sorted, n, sizeof *sorted, err);
-    if (!status) {
-        for (size_t i = 0; i < n; i++)
-            keys[i] = (sort_key){tensors[i].offset, (uint32_t)i, tensors[i].nbytes != 0};
-        qsort(keys, n, sizeof *keys, compare_keys);
-        for (size_t i = 0; i < n; i++)
-            sorted[i] = tensors[keys[i].index];
-        memcpy(tensors, sorted, n * sizeof *sorted);
-        free(sorted);
+    uint64_t max_order = 0;
+    LDS_TRY(lds_calloc(&keys, n, 2 * sizeof *keys, err));
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = (sort_key){order_of(&tensors[i]), i};
+        if (keys[i].order > max_order)
+            max_order = keys[i].order;
     }
+    permute(tensors, sort_keys(keys, keys + n, n, max_order), n);
     free(keys);
-    return status;
+    return LDS_OK;
 }
 
-/* Tensors without bytes come before the one that begins where they do. */
 static bool is_sorted(const lds_tensor *tensors, size_t n)
 {
-    for (size_t i = 1; i < n; i++) {
-        const lds_tensor *a = &tensors[i - 1], *b = &tensors[i];
-        if (a->offset > b->offset || (a->offset == b->offset && a->nbytes && !b->nbytes))
+    for (size_t i = 1; i < n; i++)
+        if (order_of(&tensors[i - 1]) > order_of(&tensors[i]))
             return false;
-    }
     return true;
 }
 
@@ -391,7 +418,7 @@ static lds_status refuse_repeated(parser *p, const lds_tensor *first, const lds_
         return lds_fail(p->err, LDS_ERR_MALFORMED, "expected it in one file, found it in %s too",
                         p->checkpoint->files[first->file].path);
     const char *later = first->name.text > again->name.text ? first->name.text : again->name.text;
-    return lds_fail_at(p->err, LDS_ERR_MALFORMED, START_NBYTES + (uint64_t)(later - 1 - p->file->header),
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, HEADER_OFFSET + (uint64_t)(later - 1 - p->file->header),
                        "expected each name once, found it twice");
 }
 
@@ -437,7 +464,7 @@ static lds_status check_length(parser *p, uint64_t expected)
 static lds_status check_order(parser *p, size_t first)
 {
     lds_checkpoint *ck = p->checkpoint;
-    uint64_t data_offset = START_NBYTES + p->file->header_nbytes, end = 0;
+    uint64_t data_offset = HEADER_OFFSET + p->file->header_nbytes, end = 0;
     for (size_t i = first; i < ck->n_tensors; i++) {
         lds_tensor *tensor = &ck->tensors[i];
         if (tensor->offset != end)
@@ -469,7 +496,7 @@ lds_status lds_safetensors_parse(lds_checkpoint *checkpoint, uint32_t file, lds_
 {
     parser p = {.checkpoint = checkpoint, .file = &checkpoint->files[file], .file_index = file, .err = err};
     lds_json_init(&p.json, p.file->header, p.file->header_nbytes, err);
-    p.json.base_offset = START_NBYTES;
+    p.json.base_offset = HEADER_OFFSET;
     lds_status status = parse(&p);
     return status ? lds_error_context(err, status, p.file->path, p.current) : LDS_OK;
 }

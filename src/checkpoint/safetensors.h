@@ -5,6 +5,7 @@
 #include "src/checkpoint/checkpoint.h"
 
 enum {
+    LDS_SAFETENSORS_HEADER_OFFSET = 8, /* after its length */
     LDS_SAFETENSORS_START_NBYTES = 512, /* as much of a file's beginning as lds_safetensors_start looks at */
     LDS_SAFETENSORS_MAX_HEADER_NBYTES = 100000000
 };
