@@ -46,7 +46,7 @@ static lds_status refuse_signature(const char *what, const char *advice, bool is
     if (is_weights && !ends_in_safetensors(path))
         return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected, what);
     if (is_weights)
-        return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s under a wrong name", expected, what);
+        return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: it has the wrong name", expected, what);
     return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: %s", expected, what, advice);
 }
 
@@ -486,8 +486,9 @@ static lds_status parse(parser *p)
         ck->tensors[i].shape = shape;
         shape += ck->tensors[i].n_dims;
     }
-    if (!is_sorted(ck->tensors + first, ck->n_tensors - first))
-        LDS_TRY(sort_tensors(ck->tensors + first, ck->n_tensors - first, p->err));
+    size_t n = ck->n_tensors - first;
+    if (n && !is_sorted(ck->tensors + first, n))
+        LDS_TRY(sort_tensors(ck->tensors + first, n, p->err));
     LDS_TRY(index_names(p, first));
     return check_order(p, first);
 }

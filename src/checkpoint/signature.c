@@ -42,8 +42,8 @@ static const signature signatures[] = {
     {STARTS("\x80\5"), .is_weights = true, .what = "a Python pickle"},
     {STARTS("\x93NUMPY"), .is_weights = true, .what = "a NumPy array"},
     {STARTS("\x89HDF\r\n\x1A\n"), .is_weights = true, .what = "an HDF5 file"},
-    {STARTS("\x1F\x8B\x08"), .what = "compressed with gzip", .advice = "unpack it first"},
-    {STARTS("\x28\xB5\x2F\xFD"), .what = "compressed with zstd", .advice = "unpack it first"},
+    {STARTS("\x1F\x8B\x08"), .what = "a file compressed with gzip", .advice = "unpack it first"},
+    {STARTS("\x28\xB5\x2F\xFD"), .what = "a file compressed with zstd", .advice = "unpack it first"},
 };
 
 static size_t skip_blanks(const uint8_t *start, size_t n)
