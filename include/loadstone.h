@@ -346,9 +346,10 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **netw
 /*
  * A network from the config.json of a model directory (or of "org/name" in the local hub cache), built
  * without allocating or initialising anything. Names, order, shapes, dtypes, persistent buffers and ties are
- * those of the framework's own class; modules that the class keeps in float32 stay in it. Known are the
- * diffusers classes CogVideoXTransformer3DModel and AutoencoderKLCogVideoX and the transformers class
- * T5EncoderModel. dtype is that of all other floats; LDS_DTYPE_NONE is F32, as in the frameworks.
+ * those of the framework's own class, as docs/architectures.md says; modules that the class keeps in float32
+ * stay in it. Known are the diffusers classes CogVideoXTransformer3DModel and AutoencoderKLCogVideoX and the
+ * transformers classes T5EncoderModel, T5Model and T5ForConditionalGeneration. dtype is that of all other
+ * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, but for few tables.
  *
  * LDS_ERR_UNSUPPORTED if the architecture is not known, or if the config has a field that this version does
  * not understand: it might change the structure. LDS_ERR_MALFORMED if the config breaks a rule.

@@ -108,9 +108,10 @@ static lds_status explain(int code, size_t offset, const char *pattern, lds_erro
 {
     char text[256];
     pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    lds_status status = lds_fail(err, LDS_ERR_ARGUMENT,
-                                 "expected a regular expression, found \"%.*s\": %s, at byte %zu of the pattern",
-                                 MAX_PATTERN_SHOWN, pattern, text, offset);
+    lds_status status =
+        lds_fail(err, LDS_ERR_ARGUMENT,
+                 "expected a regular expression, found \"%.*s\": %s, at byte %zu of the pattern",
+                 MAX_PATTERN_SHOWN, pattern, text, offset);
     if (err)
         err->offset = offset;
     return status;
@@ -176,8 +177,8 @@ static lds_status reserve_pairs(lds_regex_scratch *scratch, uint32_t n_pairs, ld
     return LDS_OK;
 }
 
-lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, const char *text, size_t nbytes,
-                           size_t start, uint32_t flags, bool *found, lds_error *err)
+lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, const char *text,
+                           size_t nbytes, size_t start, uint32_t flags, bool *found, lds_error *err)
 {
     LDS_TRY(reserve_pairs(scratch, regex->n_groups + 1, err));
     uint32_t options = flags & LDS_REGEX_NOT_EMPTY_AT_START ? PCRE2_NOTEMPTY_ATSTART : 0;
@@ -197,8 +198,8 @@ lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, c
     if (n <= PCRE2_ERROR_UTF8_ERR1 && n >= PCRE2_ERROR_UTF8_ERR21)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a name in UTF-8, found another (%s)", message);
     return lds_fail(err, LDS_ERR_UNSUPPORTED,
-                    "expected a pattern that is matched within %d steps, found one that is not (%s)", MATCH_LIMIT,
-                    message);
+                    "expected a pattern that is matched within %d steps, found one that is not (%s)",
+                    MATCH_LIMIT, message);
 }
 
 void lds_regex_scratch_destroy(lds_regex_scratch *scratch)

@@ -42,8 +42,8 @@ uint32_t lds_regex_group(const lds_regex *regex, const char *name);
  * Whether the pattern is found anywhere in text at or after start. The work is bounded: a pattern that would
  * take exponential time is LDS_ERR_UNSUPPORTED. LDS_ERR_ARGUMENT if text is not UTF-8.
  */
-lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, const char *text, size_t nbytes,
-                           size_t start, uint32_t flags, bool *found, lds_error *err);
+lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, const char *text,
+                           size_t nbytes, size_t start, uint32_t flags, bool *found, lds_error *err);
 
 void lds_regex_scratch_destroy(lds_regex_scratch *scratch);
 

@@ -97,13 +97,13 @@ static lds_status check_reshape(const lds_keymap_rule *rule, lds_error *err)
     uint32_t n_inferred = 0;
     for (uint32_t i = 0; i < rule->n_reshape; i++) {
         if (rule->reshape[i] < -1)
-            return lds_fail(err, LDS_ERR_ARGUMENT, "reshape: expected dimensions of -1 or more, found %" PRId64,
-                            rule->reshape[i]);
+            return lds_fail(err, LDS_ERR_ARGUMENT,
+                            "reshape: expected dimensions of -1 or more, found %" PRId64, rule->reshape[i]);
         n_inferred += rule->reshape[i] == -1;
     }
     if (n_inferred > 1)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "reshape: expected at most one dimension of -1, found %" PRIu32,
-                        n_inferred);
+        return lds_fail(err, LDS_ERR_ARGUMENT,
+                        "reshape: expected at most one dimension of -1, found %" PRIu32, n_inferred);
     return LDS_OK;
 }
 
@@ -113,10 +113,13 @@ static lds_status check_rule(const lds_keymap_rule *rule, lds_error *err)
     if (!rule->pattern)
         return lds_fail(err, LDS_ERR_ARGUMENT, "pattern: expected a string, found none");
     if (rule->match != LDS_MATCH_EXACT && rule->match != LDS_MATCH_PREFIX && rule->match != LDS_MATCH_REGEX)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "match: expected a value of lds_match, found %d", (int)rule->match);
+        return lds_fail(err, LDS_ERR_ARGUMENT, "match: expected a value of lds_match, found %d",
+                        (int)rule->match);
     if (rule->drop && (rule->to || adds || reshapes))
         return lds_fail(err, LDS_ERR_ARGUMENT, "drop: expected a rule that does nothing else, found \"%s\"",
-                        rule->to ? "to" : adds ? "add_dim" : "reshape");
+                        rule->to ? "to"
+                        : adds   ? "add_dim"
+                                 : "reshape");
     if (adds && reshapes)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected \"add_dim\" or \"reshape\", found both");
     if (adds && (rule->add_dim > LDS_MAX_DIMS - 1 || rule->add_dim < -LDS_MAX_DIMS))
@@ -165,10 +168,11 @@ static lds_status read_replacement(compiled_rule *r, lds_error *err)
         } else if (*p == '$') {
             next.text = NULL;
             if (!read_group(r->regex, p, &next.group, &end))
-                return lds_fail(err, LDS_ERR_ARGUMENT,
-                                "to: expected $1 or ${name} with a group of the pattern, or $$, found \"%.*s\" at byte "
-                                "%zu of the replacement",
-                                MAX_SHOWN, p, (size_t)(p - r->to));
+                return lds_fail(
+                    err, LDS_ERR_ARGUMENT,
+                    "to: expected $1 or ${name} with a group of the pattern, or $$, found \"%.*s\" at byte "
+                    "%zu of the replacement",
+                    MAX_SHOWN, p, (size_t)(p - r->to));
         }
         LDS_TRY(lds_grow(&r->pieces, &capacity, r->n_pieces + 1, sizeof *r->pieces, err));
         r->pieces[r->n_pieces++] = next;
@@ -214,8 +218,9 @@ static lds_status append_rule(lds_keymap *keymap, const compiled_rule *r, lds_er
         lds_name name = lds_name_of(r->pattern, r->pattern_nbytes);
         LDS_TRY(lds_names_add(&keymap->exact_names, name, &found, err));
         if (found != LDS_NO_INDEX)
-            return lds_fail(err, LDS_ERR_NAME, "expected one exact rule for a name, found another for \"%.*s\"",
-                            MAX_SHOWN, r->pattern);
+            return lds_fail(err, LDS_ERR_NAME,
+                            "expected one exact rule for a name, found another for \"%.*s\"", MAX_SHOWN,
+                            r->pattern);
     }
     list->rules[list->n++] = *r;
     return LDS_OK;
@@ -257,7 +262,8 @@ static lds_status append(work *w, const char *text, size_t nbytes)
 {
     lds_keymap_scratch *scratch = w->scratch;
     if (w->n + nbytes > LDS_KEYMAP_MAX_NAME_NBYTES)
-        return lds_fail(w->err, LDS_ERR_UNSUPPORTED, "expected a name of at most %d bytes from the key map, found more",
+        return lds_fail(w->err, LDS_ERR_UNSUPPORTED,
+                        "expected a name of at most %d bytes from the key map, found more",
                         LDS_KEYMAP_MAX_NAME_NBYTES);
     LDS_TRY(lds_grow(&scratch->text[w->side], &scratch->capacity[w->side], w->n + nbytes + 1, 1, w->err));
     if (nbytes)
@@ -311,8 +317,9 @@ static lds_status replace_matches(work *w, const compiled_rule *r)
     while (found) {
         size_t begin = spans[0], end = spans[1];
         if (begin < at || end < begin)
-            return lds_fail(w->err, LDS_ERR_UNSUPPORTED, "expected matches of \"%.*s\" in order, found \\K before one",
-                            MAX_SHOWN, r->pattern);
+            return lds_fail(w->err, LDS_ERR_UNSUPPORTED,
+                            "expected matches of \"%.*s\" in order, found \\K before one", MAX_SHOWN,
+                            r->pattern);
         LDS_TRY(append(w, name + at, begin - at));
         LDS_TRY(append_replacement(w, r));
         at = end;
@@ -378,8 +385,8 @@ static lds_status add_dim(work *w, const compiled_rule *r)
     char text[256];
     if (at < 0 || at > n || n == LDS_MAX_DIMS)
         return lds_fail(w->err, LDS_ERR_MISMATCH,
-                        "expected a shape to which the key map can add dimension %" PRId32 ", found %s", r->add_dim,
-                        lds_shape_text(text, sizeof text, mapped->n_dims, mapped->shape));
+                        "expected a shape to which the key map can add dimension %" PRId32 ", found %s",
+                        r->add_dim, lds_shape_text(text, sizeof text, mapped->n_dims, mapped->shape));
     memmove(mapped->shape + at + 1, mapped->shape + at, (size_t)(n - at) * sizeof *mapped->shape);
     mapped->shape[at] = 1;
     mapped->n_dims++;
@@ -410,18 +417,19 @@ static lds_status apply_ordered(work *w, const rule_list *list)
     for (size_t i = 0; i < list->n && !w->mapped->dropped; i++) {
         const compiled_rule *r = &list->rules[i];
         const lds_mapped *mapped = w->mapped;
-        bool found = mapped->name_nbytes >= r->pattern_nbytes && !memcmp(mapped->name, r->pattern, r->pattern_nbytes);
+        bool found =
+            mapped->name_nbytes >= r->pattern_nbytes && !memcmp(mapped->name, r->pattern, r->pattern_nbytes);
         if (r->match == LDS_MATCH_REGEX)
-            LDS_TRY(lds_regex_match(r->regex, &w->scratch->regex, mapped->name, mapped->name_nbytes, 0, 0, &found,
-                                    w->err));
+            LDS_TRY(lds_regex_match(r->regex, &w->scratch->regex, mapped->name, mapped->name_nbytes, 0, 0,
+                                    &found, w->err));
         if (found)
             LDS_TRY(apply_rule(w, r));
     }
     return LDS_OK;
 }
 
-lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name, uint32_t n_dims,
-                            const uint64_t *shape, lds_mapped *mapped, lds_error *err)
+lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name,
+                            uint32_t n_dims, const uint64_t *shape, lds_mapped *mapped, lds_error *err)
 {
     mapped->name = name.text;
     mapped->name_nbytes = name.nbytes;
@@ -433,8 +441,8 @@ lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratc
         return LDS_OK;
     work w = {.scratch = scratch, .mapped = mapped, .err = err};
     uint32_t exact = lds_names_find(&keymap->exact_names, name);
-    lds_status status =
-        exact == LDS_NO_INDEX ? apply_ordered(&w, &keymap->ordered) : apply_rule(&w, &keymap->exact.rules[exact]);
+    lds_status status = exact == LDS_NO_INDEX ? apply_ordered(&w, &keymap->ordered)
+                                              : apply_rule(&w, &keymap->exact.rules[exact]);
     return status ? lds_error_context(err, status, NULL, name.text) : LDS_OK;
 }
 

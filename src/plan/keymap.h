@@ -35,8 +35,8 @@ typedef struct lds_mapped {
  * LDS_ERR_MISMATCH if a shape cannot become what a rule says, LDS_ERR_UNSUPPORTED for a pattern that takes too
  * long on the name or a name that becomes too long. Errors name the tensor.
  */
-lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name, uint32_t n_dims,
-                            const uint64_t *shape, lds_mapped *mapped, lds_error *err);
+lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name,
+                            uint32_t n_dims, const uint64_t *shape, lds_mapped *mapped, lds_error *err);
 
 void lds_keymap_scratch_destroy(lds_keymap_scratch *scratch);
 

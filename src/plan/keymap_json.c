@@ -21,14 +21,16 @@ typedef struct reader {
 
 typedef enum rule_field { EXACT, PREFIX, REGEX, TO, DROP, ADD_DIM, RESHAPE, N_FIELDS } rule_field;
 
-static const char *const field_names[N_FIELDS] = {"exact", "prefix", "regex", "to", "drop", "add_dim", "reshape"};
+static const char *const field_names[N_FIELDS] = {"exact", "prefix",  "regex",  "to",
+                                                  "drop",  "add_dim", "reshape"};
 
 enum { MATCH_FIELDS = 1 << EXACT | 1 << PREFIX | 1 << REGEX };
 
 /* Fail at the token that was read last. */
 static lds_status fail(reader *r, const char *expected, const char *found)
 {
-    return lds_fail_at(r->err, LDS_ERR_MALFORMED, r->json.token_offset, "expected %s, found %s", expected, found);
+    return lds_fail_at(r->err, LDS_ERR_MALFORMED, r->json.token_offset, "expected %s, found %s", expected,
+                       found);
 }
 
 /* A token, which must not be an error. */
@@ -53,7 +55,8 @@ static lds_status read_string(reader *r, const char **text)
 {
     LDS_TRY(expect(r, LDS_JSON_STRING, "a string"));
     *text = r->json.text;
-    return memchr(r->json.text, 0, r->json.nbytes) ? fail(r, "a string without NUL", "one with \\u0000") : LDS_OK;
+    return memchr(r->json.text, 0, r->json.nbytes) ? fail(r, "a string without NUL", "one with \\u0000")
+                                                   : LDS_OK;
 }
 
 static lds_status read_drop(reader *r)
@@ -61,7 +64,8 @@ static lds_status read_drop(reader *r)
     lds_json_token token;
     LDS_TRY(next(r, &token));
     r->rule.drop = token == LDS_JSON_TRUE;
-    return r->rule.drop || token == LDS_JSON_FALSE ? LDS_OK : fail(r, "true or false", lds_json_describe(token));
+    return r->rule.drop || token == LDS_JSON_FALSE ? LDS_OK
+                                                   : fail(r, "true or false", lds_json_describe(token));
 }
 
 static lds_status read_add_dim(reader *r)
@@ -115,7 +119,8 @@ static lds_status read_field(reader *r)
 {
     const lds_json *json = &r->json;
     uint32_t i = 0;
-    while (i < N_FIELDS && (json->nbytes != strlen(field_names[i]) || memcmp(json->text, field_names[i], json->nbytes)))
+    while (i < N_FIELDS &&
+           (json->nbytes != strlen(field_names[i]) || memcmp(json->text, field_names[i], json->nbytes)))
         i++;
     if (i == N_FIELDS) {
         char found[80];
