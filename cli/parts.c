@@ -38,6 +38,8 @@ lds_status parts_open(parts *ps, const command_line *line, lds_error *err)
 void parts_close(parts *ps)
 {
     for (size_t i = 0; i < ps->n; i++) {
+        lds_report_free(ps->items[i].report);
+        lds_plan_free(ps->items[i].plan);
         lds_network_free(ps->items[i].network);
     }
     free(ps->items);

@@ -9,6 +9,9 @@ typedef struct part {
     const char *name; /* of the component; NULL if this is no pipeline */
     const lds_checkpoint *checkpoint;
     lds_network *network; /* once it has been asked for */
+    lds_plan *plan;       /* of a dry run */
+    lds_report *report;   /* once planned or loaded, also if the two do not fit */
+    double seconds;       /* that the load took, making the network included */
 } part;
 
 typedef struct parts {

@@ -1,0 +1,273 @@
+/*
+ * loadstone load: all of from_pretrained. Open what PATH leads to, make the network of each part, load one part
+ * after the other, and report. Everything that was loaded stays in memory until the end, as it would in a
+ * program that uses it, so that the peak that is printed means something.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "command.h"
+#include "load_result.h"
+#include "progress_bar.h"
+
+/* What the options say, in the library's terms. */
+typedef struct load_job {
+    const command_line *line;
+    lds_keymap *keymap;
+    char *manifest; /* its text, or NULL */
+    size_t manifest_nbytes;
+    lds_load_options options;
+    progress_bar bar;
+} load_job;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/*
+ * The kernel's high-water mark of this program's memory; getrusage will not do, because its figure outlives
+ * exec and so begins at that of whoever started us.
+ */
+static uint64_t peak_rss_nbytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    unsigned long long kib = 0;
+    char text[256];
+    while (file && fgets(text, sizeof text, file))
+        if (sscanf(text, "VmHWM: %llu kB", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return (uint64_t)kib * 1024;
+}
+
+static int read_keymap(load_job *job)
+{
+    char *text;
+    size_t nbytes;
+    const char *path = job->line->map;
+    int exit_code = path ? read_file(&text, &nbytes, path) : CLI_DONE;
+    if (!path || exit_code)
+        return exit_code;
+    lds_error err = LDS_ERROR_INIT;
+    lds_status status = lds_keymap_from_json(&job->keymap, text, nbytes, path, &err);
+    free(text);
+    return status ? fail(status, &err) : CLI_DONE;
+}
+
+static void set_options(load_job *job)
+{
+    const command_line *line = job->line;
+    lds_load_options *o = &job->options;
+    lds_load_options_init(o, sizeof *o);
+    /* Every other network has been made in this dtype; a manifest's is what the manifest says. */
+    o->dtype = line->network ? (lds_dtype)line->dtype : LDS_DTYPE_NONE;
+    o->keep_f32 = line->keep_f32.items;
+    o->n_keep_f32 = line->keep_f32.n;
+    o->names = line->names.items;
+    o->n_names = line->names.n;
+    o->keymap = job->keymap;
+    o->strict = !line->no_strict;
+    o->ignore_mismatched = line->ignore_mismatched;
+    o->init_missing = !line->no_init;
+    o->lazy = line->lazy;
+    o->seed = line->seed;
+    o->io = (lds_io)line->io;
+    o->n_threads = line->threads < UINT32_MAX ? (uint32_t)line->threads : UINT32_MAX;
+    o->window_nbytes = line->window;
+    job->bar.is_shown = isatty(STDERR_FILENO) && !line->json && !line->quiet;
+    o->progress = show_progress;
+    o->progress_ctx = &job->bar;
+}
+
+static int prepare(load_job *job, const command_line *line)
+{
+    *job = (load_job){.line = line};
+    int exit_code = read_keymap(job);
+    if (!exit_code && line->network)
+        exit_code = read_file(&job->manifest, &job->manifest_nbytes, line->network);
+    set_options(job);
+    return exit_code;
+}
+
+static void clean_up(load_job *job)
+{
+    lds_keymap_free(job->keymap);
+    free(job->manifest);
+}
+
+static lds_status load_part(load_job *job, const parts *ps, part *p, lds_error *err)
+{
+    const command_line *line = job->line;
+    lds_status status = job->manifest ? lds_network_from_manifest(&p->network, job->manifest,
+                                                                  job->manifest_nbytes, line->network, err)
+                                      : part_make_network(p, ps, line, err);
+    if (status)
+        return status;
+    if (line->dry_run)
+        return lds_plan_new(&p->plan, p->network, p->checkpoint, &job->options, &p->report, err);
+    job->bar.title = part_title(p);
+    status = lds_load(p->network, p->checkpoint, &job->options, &p->report, err);
+    clear_progress(&job->bar);
+    return status;
+}
+
+/* Load part after part; the first that fails is the last. */
+static lds_status load_parts(load_job *job, load_result *result, const parts *ps, lds_error *err)
+{
+    lds_status status = LDS_OK;
+    for (size_t i = 0; i < ps->n && !status; i++) {
+        double began = now();
+        part *p = &ps->items[i];
+        status = load_part(job, ps, p, err);
+        p->seconds = now() - began;
+        result->n_parts += p->report != NULL;
+    }
+    result->is_refused = status == LDS_ERR_MISMATCH;
+    return status;
+}
+
+/* XXH3-128 of each parameter that has its values, in the order in which the forms go through them. */
+static bool make_digests(load_result *result)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < result->n_parts; i++)
+        n += lds_network_n_params(result->ps->items[i].network);
+    result->digests = allocate(NULL, n, sizeof *result->digests);
+    size_t k = 0;
+    for (size_t i = 0; i < result->n_parts; i++) {
+        const lds_network *network = result->ps->items[i].network;
+        size_t n_params = lds_network_n_params(network);
+        for (size_t j = 0; j < n_params && !was_interrupted(); j++) {
+            const lds_param *param = lds_network_param(network, j);
+            const void *data = lds_param_data(param);
+            if (!data)
+                continue;
+            XXH128_canonical_t canonical;
+            XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, (size_t)lds_param_nbytes(param)));
+            memcpy(result->digests[k++], canonical.digest, DIGEST_NBYTES);
+        }
+    }
+    return !was_interrupted();
+}
+
+static void put_result(output *out, const load_result *result)
+{
+    if (result->line->json && result->line->dry_run)
+        put_plan_json(out, result);
+    else if (result->line->json)
+        put_load_json(out, result);
+    else if (result->line->quiet)
+        return;
+    else if (result->line->dry_run)
+        put_plan(out, result);
+    else
+        put_load(out, result);
+}
+
+/* A report is printed also if the two do not fit: it says how. Nothing else that fails has one. */
+static int finish(load_result *result, lds_status status, const lds_error *err, output *out)
+{
+    if (status && !result->is_refused)
+        return fail(status, err);
+    if (!status && result->line->digest && !result->line->dry_run && !make_digests(result)) {
+        complain("interrupted");
+        return CLI_CANCELLED;
+    }
+    if (result->n_parts)
+        put_result(out, result);
+    if (!status)
+        return CLI_DONE;
+    int exit_code = print_output(out);
+    const char *name = result->n_parts ? result->ps->items[result->n_parts - 1].name : NULL;
+    if (name)
+        complain("%s: %s", name, err->message);
+    else
+        fail(status, err);
+    return exit_code ? exit_code : CLI_MISMATCH;
+}
+
+static int load_path(load_job *job, output *out)
+{
+    double began = now();
+    lds_error err = LDS_ERROR_INIT;
+    parts ps;
+    lds_status status = parts_open(&ps, job->line, &err);
+    if (status)
+        return fail(status, &err);
+    int exit_code;
+    if (ps.is_pipeline && job->manifest) {
+        exit_code = fail_usage("load", "--network: expected a single checkpoint, found a pipeline; "
+                                       "give the directory of one of its components");
+    } else {
+        load_result result = {.line = job->line, .ps = &ps};
+        status = load_parts(job, &result, &ps, &err);
+        result.seconds = now() - began;
+        result.peak_rss_nbytes = peak_rss_nbytes();
+        exit_code = finish(&result, status, &err, out);
+        free(result.digests);
+    }
+    parts_close(&ps);
+    return exit_code;
+}
+
+static int run_load(const command_line *line, output *out)
+{
+    load_job job;
+    catch_interrupt();
+    int exit_code = prepare(&job, line);
+    if (!exit_code)
+        exit_code = load_path(&job, out);
+    clean_up(&job);
+    return exit_code;
+}
+
+#define FIELD(name) offsetof(command_line, name)
+
+static const option options[] = {
+    {"dtype", 'd', OPTION_DTYPE, FIELD(dtype), "DTYPE",
+     "of the float parameters (what most of the checkpoint's are)"},
+    {"keep-f32", 0, OPTION_LIST, FIELD(keep_f32), "GLOB",
+     "float parameters that become f32 whatever --dtype says"},
+    {"names", 0, OPTION_LIST, FIELD(names), "GLOB", "load these parameters only"},
+    {"map", 'm', OPTION_TEXT, FIELD(map), "FILE", "key map (JSON): from tensor names to parameter names"},
+    {"network", 'n', OPTION_TEXT, FIELD(network), "MANIFEST",
+     "the network (JSON, as 'loadstone manifest' prints it)"},
+    {"no-strict", 0, OPTION_FLAG, FIELD(no_strict), NULL, "missing and unexpected names are no error"},
+    {"ignore-mismatched", 0, OPTION_FLAG, FIELD(ignore_mismatched), NULL,
+     "a tensor of another shape counts as missing"},
+    {"no-init", 0, OPTION_FLAG, FIELD(no_init), NULL, "leave what is missing without values"},
+    {"seed", 0, OPTION_NUMBER, FIELD(seed), "N", "of what is initialised (0)"},
+    {"io", 0, OPTION_CHOICE, FIELD(io), "auto|map|read", "how the bytes come in (auto)"},
+    {"threads", 'j', OPTION_NUMBER, FIELD(threads), "N", "1 to 1024 (what this process may use)"},
+    {"window", 0, OPTION_SIZE, FIELD(window), "SIZE", "most memory for bytes on their way (64MiB)"},
+    {"lazy", 0, OPTION_FLAG, FIELD(lazy), NULL, "leave mapped pages to be read on first use"},
+    {"dry-run", 0, OPTION_FLAG, FIELD(dry_run), NULL, "print the plan, load nothing"},
+    {"digest", 0, OPTION_FLAG, FIELD(digest), NULL, "print XXH3-128 of each parameter's bytes"},
+    {"verbose", 'v', OPTION_FLAG, FIELD(verbose), NULL,
+     "print whole lists, phases, and the transfers of --dry-run"},
+    OPTION_ROW_JSON,
+    OPTION_ROW_QUIET,
+    OPTION_ROW_VARIANT,
+    OPTION_ROW_REVISION,
+    OPTION_ROW_HELP,
+};
+
+const command load_command = {
+    .name = "load",
+    .operand = "PATH",
+    .summary = "load a checkpoint into its network, and report",
+    .options = options,
+    .n_options = sizeof options / sizeof options[0],
+    .run = run_load,
+};
