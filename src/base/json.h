@@ -31,10 +31,10 @@ typedef enum lds_json_token {
 
 typedef struct lds_json {
     char *at, *end, *begin;
-    char *text;          /* of the last KEY, STRING or NUMBER */
-    size_t nbytes;       /* of text */
-    size_t token_offset; /* byte in the buffer where the last token began */
-    uint64_t base_offset; /* added to the byte that errors name: where in its file the buffer begins; init: 0 */
+    char *text;           /* of the last KEY, STRING or NUMBER */
+    size_t nbytes;        /* of text */
+    size_t token_offset;  /* byte in the buffer where the last token began */
+    uint64_t base_offset; /* of the buffer in its file, added to the byte that errors name; init: 0 */
     lds_error *err;       /* where LDS_JSON_ERROR explained itself; may be NULL */
     lds_status status;    /* of the error, LDS_ERR_MALFORMED */
     uint32_t depth;

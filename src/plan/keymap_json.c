@@ -51,6 +51,11 @@ static lds_status expect(reader *r, lds_json_token wanted, const char *expected)
     return token == wanted ? LDS_OK : fail(r, expected, lds_json_describe(token));
 }
 
+static bool is_text(const reader *r, const char *text)
+{
+    return r->json.nbytes == strlen(text) && memcmp(r->json.text, text, r->json.nbytes) == 0;
+}
+
 static lds_status read_string(reader *r, const char **text)
 {
     LDS_TRY(expect(r, LDS_JSON_STRING, "a string"));
@@ -117,14 +122,12 @@ static lds_status read_value(reader *r, rule_field field)
 /* The field of a rule whose key was just read. */
 static lds_status read_field(reader *r)
 {
-    const lds_json *json = &r->json;
     uint32_t i = 0;
-    while (i < N_FIELDS &&
-           (json->nbytes != strlen(field_names[i]) || memcmp(json->text, field_names[i], json->nbytes)))
+    while (i < N_FIELDS && !is_text(r, field_names[i]))
         i++;
     if (i == N_FIELDS) {
         char found[80];
-        snprintf(found, sizeof found, "\"%.64s\"", json->text);
+        snprintf(found, sizeof found, "\"%.64s\"", r->json.text);
         return fail(r, "one of exact, prefix, regex, to, drop, add_dim, reshape", found);
     }
     size_t n = strlen(r->field);
@@ -187,7 +190,7 @@ static lds_status read_document(reader *r)
     LDS_TRY(next(r, &token));
     if (token != LDS_JSON_KEY)
         return fail(r, "the field \"rules\"", lds_json_describe(token));
-    if (r->json.nbytes != 5 || memcmp(r->json.text, "rules", 5)) {
+    if (!is_text(r, "rules")) {
         char found[80];
         snprintf(found, sizeof found, "\"%.64s\"", r->json.text);
         return fail(r, "the field \"rules\"", found);
