@@ -8,8 +8,12 @@
  *             set the default floating-point environment, and put the caller's back
  *   min32(a, b), max32(a, b)
  *             the smaller and larger of signed lanes
- *   select_gt32, select_gt16, select_eq16 (v, a, b, w)
+ *   select_gt16, select_eq16 (v, a, b, w)
  *             v, but w in the lanes where a > b (signed), or a == b
+ *   select_nan(v, x, w)
+ *             v, but w in the lanes where x is NaN as F32
+ *   round_high(x)
+ *             x rounded, ties to even, so that the high half of each 32-bit lane can be taken alone
  *   lookup_lt8(v, i, table)
  *             v, but table[i] in the 16-bit lanes where i < 8; i is at most 127
  *   load_8(p) BLOCK bytes to 16-bit lanes
@@ -26,6 +30,7 @@
  * Every pair is a load to F32 and a store from F32, but for F8 to the 16-bit floats, where F32 would be a
  * detour. The results are those of scalar.h, which is written for reading; here are the shorter ways to them.
  */
+#include <string.h>
 
 INLINE v16 set16(uint16_t x)
 {
@@ -42,7 +47,8 @@ INLINE v32 set32(uint32_t x)
 INLINE block32 load_f32(const uint8_t *src)
 {
     block32 x;
-    memcpy(&x, src, sizeof x);
+    for (int i = 0; i < 4; i++)
+        x.v[i] = load_vector(src + 4 * LANES * i);
     return x;
 }
 
@@ -133,20 +139,21 @@ WIDEN_F8(e5m2fnuz, widen_fnuz)
 
 INLINE void store_16(uint8_t *dst, block16 x)
 {
-    memcpy(dst, &x, sizeof x);
+    for (int i = 0; i < 2; i++)
+        store_vector(dst + 4 * LANES * i, (v32)x.v[i]);
 }
 
 INLINE void store_f32(uint8_t *dst, block32 x)
 {
-    memcpy(dst, &x, sizeof x);
+    for (int i = 0; i < 4; i++)
+        store_vector(dst + 4 * LANES * i, x.v[i]);
 }
 
 INLINE void store_bf16(uint8_t *dst, block32 x)
 {
     for (int i = 0; i < 4; i++) {
-        v32 mag = x.v[i] & 0x7FFFFFFF, quiet = x.v[i] | 0x00400000;
-        v32 rounded = x.v[i] + 0x7FFF + (x.v[i] >> 16 & 1);
-        x.v[i] = select_gt32(rounded, mag, set32(0x7F800000), quiet);
+        v32 quiet = x.v[i] | 0x00400000;
+        x.v[i] = select_nan(round_high(x.v[i]), x.v[i], quiet);
     }
     store_16(dst, narrow_high(x));
 }
@@ -168,28 +175,22 @@ INLINE v32 narrow_f8(v32 mag, uint32_t bits, uint32_t min_exponent, uint32_t lim
     return sum - magic + (exponent >> (23 - bits)) - (min_exponent << bits);
 }
 
-INLINE void store_8(uint8_t *dst, v8 x)
-{
-    memcpy(dst, &x, sizeof x);
-}
-
 INLINE void store_e4m3(uint8_t *dst, block32 x)
 {
     block32 y;
     for (int i = 0; i < 4; i++)
         y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, 3, 127 - 6, 0x43F00000);
-    store_8(dst, narrow_8(y) | (narrow_sign(x) & 0x80));
+    store_vector(dst, (v32)(narrow_8(y) | (narrow_sign(x) & 0x80)));
 }
 
 INLINE void store_e5m2(uint8_t *dst, block32 x)
 {
     block32 y;
     for (int i = 0; i < 4; i++) {
-        v32 mag = x.v[i] & 0x7FFFFFFF;
-        y.v[i] = narrow_f8(mag, 2, 127 - 14, 0x47800000);
-        y.v[i] = select_gt32(y.v[i], mag, set32(0x7F800000), set32(0x7E));
+        y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, 2, 127 - 14, 0x47800000);
+        y.v[i] = select_nan(y.v[i], x.v[i], set32(0x7E));
     }
-    store_8(dst, narrow_8(y) | (narrow_sign(x) & 0x80));
+    store_vector(dst, (v32)(narrow_8(y) | (narrow_sign(x) & 0x80)));
 }
 
 /* Zero has no sign here, and the NaN that limit rounds to is 0x80. */
@@ -199,7 +200,7 @@ INLINE void store_fnuz(uint8_t *dst, block32 x, uint32_t bits, uint32_t min_expo
     for (int i = 0; i < 4; i++)
         y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, bits, min_exponent, limit);
     v8 mag = narrow_8(y);
-    store_8(dst, mag | (narrow_sign(x) & 0x80 & (v8)(mag != 0)));
+    store_vector(dst, (v32)(mag | (narrow_sign(x) & 0x80 & (v8)(mag != 0))));
 }
 
 INLINE void store_e4m3fnuz(uint8_t *dst, block32 x)

@@ -7,8 +7,6 @@
  * These are GCC's and clang's vector types, so that arithmetic is written with operators, and only what C has
  * no operator for is an intrinsic.
  */
-#include <string.h>
-
 #include "src/dtype/kernels.h"
 
 /* Elements that are converted at once: four vectors as F32, or two with 16-bit lanes, or the bytes of one. */
@@ -28,3 +26,16 @@ typedef struct block16 {
 } block16;
 
 #define INLINE TARGET static inline __attribute__((always_inline))
+
+/* Whole vectors from and to memory, wherever they are. */
+typedef v32 v32_unaligned __attribute__((aligned(1), may_alias));
+
+INLINE v32 load_vector(const uint8_t *src)
+{
+    return *(const v32_unaligned *)src;
+}
+
+INLINE void store_vector(uint8_t *dst, v32 x)
+{
+    *(v32_unaligned *)dst = x;
+}

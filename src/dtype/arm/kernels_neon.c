@@ -38,9 +38,15 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)vmaxq_s32((int32x4_t)a, (int32x4_t)b);
 }
 
-INLINE v32 select_gt32(v32 v, v32 a, v32 b, v32 w)
+INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
-    return (v32)vbslq_u32(vcgtq_s32((int32x4_t)a, (int32x4_t)b), (uint32x4_t)w, (uint32x4_t)v);
+    uint32x4_t number = vceqq_f32((float32x4_t)x, (float32x4_t)x);
+    return (v32)vbslq_u32(number, (uint32x4_t)v, (uint32x4_t)w);
+}
+
+INLINE v32 round_high(v32 x)
+{
+    return x + 0x7FFF + (x >> 16 & 1);
 }
 
 INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
@@ -79,9 +85,7 @@ INLINE block32 widen_16(block16 x)
 
 INLINE block32 load_16(const uint8_t *src)
 {
-    block16 x;
-    memcpy(&x, src, sizeof x);
-    return widen_16(x);
+    return widen_16((block16){{(v16)load_vector(src), (v16)load_vector(src + 16)}});
 }
 
 INLINE block16 narrow_high(block32 x)
@@ -107,44 +111,39 @@ INLINE v8 narrow_sign(block32 x)
 
 INLINE block32 load_f16(const uint8_t *src)
 {
-    block16 x;
-    block32 y;
-    memcpy(&x, src, sizeof x);
+    block32 x;
     for (int i = 0; i < 2; i++) {
-        y.v[2 * i] = (v32)vcvt_f32_f16(vget_low_f16((float16x8_t)x.v[i]));
-        y.v[2 * i + 1] = (v32)vcvt_high_f32_f16((float16x8_t)x.v[i]);
+        float16x8_t eight = (float16x8_t)load_vector(src + 16 * i);
+        x.v[2 * i] = (v32)vcvt_f32_f16(vget_low_f16(eight));
+        x.v[2 * i + 1] = (v32)vcvt_high_f32_f16(eight);
     }
-    return y;
+    return x;
 }
 
 INLINE void store_f16(uint8_t *dst, block32 x)
 {
-    block16 y;
     for (int i = 0; i < 2; i++) {
         float16x4_t low = vcvt_f16_f32((float32x4_t)x.v[2 * i]);
-        y.v[i] = (v16)vcvt_high_f16_f32(low, (float32x4_t)x.v[2 * i + 1]);
+        store_vector(dst + 16 * i, (v32)vcvt_high_f16_f32(low, (float32x4_t)x.v[2 * i + 1]));
     }
-    memcpy(dst, &y, sizeof y);
 }
 
 INLINE block32 load_f64(const uint8_t *src)
 {
-    float64x2_t x[8];
-    block32 y;
-    memcpy(x, src, sizeof x);
-    for (int i = 0; i < 4; i++)
-        y.v[i] = (v32)vcvt_high_f32_f64(vcvt_f32_f64(x[2 * i]), x[2 * i + 1]);
-    return y;
+    block32 x;
+    for (int i = 0; i < 4; i++) {
+        float32x2_t low = vcvt_f32_f64((float64x2_t)load_vector(src + 32 * i));
+        x.v[i] = (v32)vcvt_high_f32_f64(low, (float64x2_t)load_vector(src + 32 * i + 16));
+    }
+    return x;
 }
 
 INLINE void store_f64(uint8_t *dst, block32 x)
 {
-    float64x2_t y[8];
     for (int i = 0; i < 4; i++) {
-        y[2 * i] = vcvt_f64_f32(vget_low_f32((float32x4_t)x.v[i]));
-        y[2 * i + 1] = vcvt_high_f64_f32((float32x4_t)x.v[i]);
+        store_vector(dst + 32 * i, (v32)vcvt_f64_f32(vget_low_f32((float32x4_t)x.v[i])));
+        store_vector(dst + 32 * i + 16, (v32)vcvt_high_f64_f32((float32x4_t)x.v[i]));
     }
-    memcpy(dst, y, sizeof y);
 }
 
 #include "src/dtype/convert_template.h"

@@ -16,10 +16,15 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)_mm256_max_epi32((__m256i)a, (__m256i)b);
 }
 
-INLINE v32 select_gt32(v32 v, v32 a, v32 b, v32 w)
+INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
-    __m256i greater = _mm256_cmpgt_epi32((__m256i)a, (__m256i)b);
-    return (v32)_mm256_blendv_epi8((__m256i)v, (__m256i)w, greater);
+    __m256 nan = _mm256_cmp_ps((__m256)x, (__m256)x, _CMP_UNORD_Q);
+    return (v32)_mm256_blendv_ps((__m256)v, (__m256)w, nan);
+}
+
+INLINE v32 round_high(v32 x)
+{
+    return x + 0x7FFF + (x >> 16 & 1);
 }
 
 INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)

@@ -16,10 +16,18 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)_mm512_max_epi32((__m512i)a, (__m512i)b);
 }
 
-INLINE v32 select_gt32(v32 v, v32 a, v32 b, v32 w)
+INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
-    __mmask16 k = _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b);
+    __mmask16 k = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
     return (v32)_mm512_mask_mov_epi32((__m512i)v, k, (__m512i)w);
+}
+
+/* Rounded up at halves; then the bit that made an odd number of a tie is taken back. */
+INLINE v32 round_high(v32 x)
+{
+    __m512i up = (__m512i)(x + 0x8000);
+    __mmask16 tie = _mm512_testn_epi32_mask(up, _mm512_set1_epi32(0xFFFF));
+    return (v32)_mm512_mask_and_epi32(up, tie, up, _mm512_set1_epi32(~0x10000));
 }
 
 INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
