@@ -27,7 +27,8 @@
 
 enum {
     NEED_AVX2 = LDS_CPU_AVX2 | LDS_CPU_F16C,
-    NEED_AVX512 = NEED_AVX2 | LDS_CPU_AVX512F | LDS_CPU_AVX512BW | LDS_CPU_AVX512DQ | LDS_CPU_AVX512VL
+    NEED_AVX512 = NEED_AVX2 | LDS_CPU_AVX512F | LDS_CPU_AVX512BW | LDS_CPU_AVX512DQ | LDS_CPU_AVX512VL,
+    NEED_AVX512VBMI = NEED_AVX512 | LDS_CPU_AVX512VBMI
 };
 
 static const struct {
@@ -38,6 +39,7 @@ static const struct {
     [LDS_ISA_C] = {"c", &lds_kernels_c, 0},
     [LDS_ISA_AVX2] = {"avx2", ON_X86(lds_kernels_avx2), NEED_AVX2},
     [LDS_ISA_AVX512] = {"avx512", ON_X86(lds_kernels_avx512), NEED_AVX512},
+    [LDS_ISA_AVX512VBMI] = {"avx512vbmi", ON_X86(lds_kernels_avx512vbmi), NEED_AVX512VBMI},
     [LDS_ISA_NEON] = {"neon", ON_ARM(lds_kernels_neon), LDS_CPU_NEON},
 };
 

@@ -9,6 +9,7 @@ typedef enum lds_isa {
     LDS_ISA_C,
     LDS_ISA_AVX2,
     LDS_ISA_AVX512,
+    LDS_ISA_AVX512VBMI,
     LDS_ISA_NEON,
     LDS_N_ISAS,
 } lds_isa;
@@ -26,21 +27,27 @@ enum {
     LDS_N_FLOATS
 };
 
-/* X(dst, src) for each of the 56 ordered pairs: those from F8 to the 16-bit floats, and the others. */
+/* X(dst, src) for each of the 56 ordered pairs, and for groups of them. */
 /* clang-format off */
 #define LDS_FOR_EACH_PAIR(X) LDS_FOR_EACH_F8_TO_16(X) LDS_FOR_EACH_OTHER_PAIR(X)
+#define LDS_FOR_EACH_OTHER_PAIR(X)                                \
+    X(f16, bf16) X(f16, f32) X(f16, f64)                          \
+    X(bf16, f16) X(bf16, f32) X(bf16, f64)                        \
+    X(f32, f16) X(f32, bf16) X(f32, f64) LDS_FROM_EACH_F8(X, f32) \
+    X(f64, f16) X(f64, bf16) X(f64, f32) LDS_FROM_EACH_F8(X, f64) \
+    LDS_TO_EACH_F8(X, f16)                                        \
+    LDS_TO_EACH_F8(X, bf16)                                       \
+    LDS_TO_EACH_F8(X, f32)                                        \
+    LDS_TO_EACH_F8(X, f64)                                        \
+    LDS_FOR_EACH_F8_TO_F8(X)
 #define LDS_FOR_EACH_F8_TO_16(X) LDS_FROM_EACH_F8(X, f16) LDS_FROM_EACH_F8(X, bf16)
-#define LDS_FOR_EACH_OTHER_PAIR(X)                                                             \
-    X(f16, bf16) X(f16, f32) X(f16, f64)                                                       \
-    X(bf16, f16) X(bf16, f32) X(bf16, f64)                                                     \
-    X(f32, f16) X(f32, bf16) X(f32, f64) LDS_FROM_EACH_F8(X, f32)                              \
-    X(f64, f16) X(f64, bf16) X(f64, f32) LDS_FROM_EACH_F8(X, f64)                              \
-    LDS_FROM_EACH_WIDER(X, e4m3) X(e4m3, e5m2) X(e4m3, e4m3fnuz) X(e4m3, e5m2fnuz)             \
-    LDS_FROM_EACH_WIDER(X, e5m2) X(e5m2, e4m3) X(e5m2, e4m3fnuz) X(e5m2, e5m2fnuz)             \
-    LDS_FROM_EACH_WIDER(X, e4m3fnuz) X(e4m3fnuz, e4m3) X(e4m3fnuz, e5m2) X(e4m3fnuz, e5m2fnuz) \
-    LDS_FROM_EACH_WIDER(X, e5m2fnuz) X(e5m2fnuz, e4m3) X(e5m2fnuz, e5m2) X(e5m2fnuz, e4m3fnuz)
+#define LDS_FOR_EACH_F8_TO_F8(X)                             \
+    X(e4m3, e5m2) X(e4m3, e4m3fnuz) X(e4m3, e5m2fnuz)         \
+    X(e5m2, e4m3) X(e5m2, e4m3fnuz) X(e5m2, e5m2fnuz)         \
+    X(e4m3fnuz, e4m3) X(e4m3fnuz, e5m2) X(e4m3fnuz, e5m2fnuz) \
+    X(e5m2fnuz, e4m3) X(e5m2fnuz, e5m2) X(e5m2fnuz, e4m3fnuz)
 #define LDS_FROM_EACH_F8(X, dst) X(dst, e4m3) X(dst, e5m2) X(dst, e4m3fnuz) X(dst, e5m2fnuz)
-#define LDS_FROM_EACH_WIDER(X, dst) X(dst, f16) X(dst, bf16) X(dst, f32) X(dst, f64)
+#define LDS_TO_EACH_F8(X, src) X(e4m3, src) X(e5m2, src) X(e4m3fnuz, src) X(e5m2fnuz, src)
 /* clang-format on */
 
 /* The function of a pair, and its place in the table: static functions named f16_to_bf16. */
@@ -52,7 +59,8 @@ typedef struct lds_kernels {
 } lds_kernels;
 
 /* Each is there on machines of its architecture only. */
-extern const lds_kernels lds_kernels_c, lds_kernels_avx2, lds_kernels_avx512, lds_kernels_neon;
+extern const lds_kernels lds_kernels_c, lds_kernels_avx2, lds_kernels_avx512, lds_kernels_avx512vbmi,
+    lds_kernels_neon;
 
 /* The index of a float dtype, or -1. */
 static inline int lds_float_index(lds_dtype dtype)
