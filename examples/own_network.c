@@ -99,7 +99,8 @@ int main(int argc, char **argv)
         float x[FEATURES] = {1, 2, 3, 4}, h[HIDDEN] = {0}, y[CLASSES] = {0};
         run(network, "hidden.weight", "hidden.bias", x, h, 0);
         run(network, "output.weight", "output.bias", h, y, 1);
-        printf("the pool holds the weights: %s\n", in_use >= 72 * sizeof(float) ? "yes" : "no");
+        size_t needed = sizeof(float) * (HIDDEN * FEATURES + HIDDEN + CLASSES * HIDDEN);
+        printf("the pool holds the weights: %s\n", in_use >= needed ? "yes" : "no");
         printf("output.bias is in our array: %g %g\n", (double)bias[0], (double)bias[1]);
         printf("output: %g %g\n", (double)y[0], (double)y[1]);
     }
