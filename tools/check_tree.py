@@ -14,6 +14,7 @@ RULES = [
     (re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]"), "invisible character"),
     (re.compile(r"(^|[^A-Za-z0-9_.~])/(work|root|home)/"), "path of one machine"),
 ]
+LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 C_RULES = [(re.compile(r"\t"), "tab")]
 
 
@@ -29,6 +30,9 @@ def check(path: str) -> list[str]:
         for pattern, what in rules
         if pattern.search(line)
     ]
+    if file.suffix == ".md":
+        links = [match[1] for match in LINK.finditer(text) if not (file.parent / match[1]).exists()]
+        found += [f"{path}: links to {link}, which is not there" for link in links]
     if text and (not text.endswith("\n") or text.endswith("\n\n")):
         found.append(f"{path}: expected one newline at the end")
     return found
