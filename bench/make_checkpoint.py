@@ -257,8 +257,10 @@ def make_pipeline(loadstone, directory, dtype="bf16"):
     for name, config in SMALL.items():
         n_shards = 3 if name == "text_encoder" else 1
         wrote |= make_model(loadstone, directory / name, config, dtype, n_shards)
-    for name, file, config in [("scheduler", "scheduler_config.json", SCHEDULER),
-                               ("tokenizer", "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"})]:
+    for name, file, config in [
+        ("scheduler", "scheduler_config.json", SCHEDULER),
+        ("tokenizer", "tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}),
+    ]:
         (directory / name).mkdir(parents=True, exist_ok=True)
         write_json(directory / name / file, config)
     write_json(directory / "model_index.json", PIPELINE)
@@ -287,8 +289,9 @@ def make_many(path, n):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--loadstone", default="build/loadstone")
     kinds = parser.add_subparsers(dest="kind", required=True)
     transformer = kinds.add_parser("transformer")

@@ -1,0 +1,63 @@
+"""What the numbers were made on and with."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+PEERS = ("torch", "safetensors", "diffusers", "transformers", "accelerate")
+
+
+def read(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def first(pattern, text, otherwise="unknown"):
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1].strip() if match else otherwise
+
+
+def cpu_name():
+    name = first(r"^model name\s*:(.*)", read("/proc/cpuinfo"), "")
+    if name:
+        return name
+    run = subprocess.run(["lscpu"], stdout=subprocess.PIPE, text=True, check=False)
+    return first(r"^Model name:(.*)", run.stdout)
+
+
+def file_system(path):
+    """The type of the file system that path lies on."""
+    best, kind = "", "unknown"
+    for line in read("/proc/mounts").splitlines():
+        _, mount, mounted_kind = line.split()[:3]
+        if len(mount) >= len(best) and Path(path).is_relative_to(mount):
+            best, kind = mount, mounted_kind
+    return kind
+
+
+def describe(work):
+    kib = int(first(r"^MemTotal:\s*(\d+)", read("/proc/meminfo"), "0"))
+    flags = first(r"^(?:flags|Features)\s*:(.*)", read("/proc/cpuinfo"), "").split()
+    return {
+        "processor": cpu_name(),
+        "processors": len(os.sched_getaffinity(0)),
+        "instruction sets": " ".join(flag for flag in ("avx2", "f16c", "avx512f", "asimd") if flag in flags),
+        "virtual": "hypervisor" in flags,
+        "memory": f"{kib / (1 << 20):.0f} GiB",
+        "huge pages": first(r"\[(\w+)\]", read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "file system": file_system(work),
+        "kernel": platform.release(),
+    }
+
+
+def peers(python):
+    """Name and version of each package that was measured beside."""
+    if not python:
+        return {}
+    code = "import sys, importlib.metadata as m\nfor name in sys.argv[1:]: print(name, m.version(name))"
+    run = subprocess.run([python, "-c", code, *PEERS], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(line.split() for line in run.stdout.splitlines())
