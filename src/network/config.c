@@ -94,11 +94,14 @@ static lds_status read_flag(reader *r, lds_json_token token, int *value)
     return LDS_OK;
 }
 
-static lds_status read_number(reader *r, lds_json_token token, double *value)
+static lds_status read_number(reader *r, const lds_config_field *field, lds_json_token token, double *value)
 {
-    if (token != LDS_JSON_NUMBER || !lds_json_double(&r->json, value))
-        return fail_expected(r, LDS_ERR_MALFORMED, token, "a number");
-    return LDS_OK;
+    double max = (double)field->max;
+    if (token == LDS_JSON_NUMBER && lds_json_double(&r->json, value) && *value >= 0 && *value <= max)
+        return LDS_OK;
+    char expected[40];
+    snprintf(expected, sizeof expected, "a number from 0 to %g", max);
+    return fail_expected(r, LDS_ERR_MALFORMED, token, expected);
 }
 
 static lds_status read_list(reader *r, const lds_config_field *field, lds_json_token token,
@@ -141,7 +144,7 @@ static lds_status read_field(reader *r, const lds_config_field *field, lds_json_
     case LDS_CONFIG_TYPE_COUNT: return read_count(r, field, token, member);
     case LDS_CONFIG_TYPE_CHOICE: return read_choice(r, field, token, member);
     case LDS_CONFIG_TYPE_FLAG: return read_flag(r, token, member);
-    case LDS_CONFIG_TYPE_NUMBER: return read_number(r, token, member);
+    case LDS_CONFIG_TYPE_NUMBER: return read_number(r, field, token, member);
     case LDS_CONFIG_TYPE_COUNTS:
     case LDS_CONFIG_TYPE_CHOICES: return read_list(r, field, token, member);
     case LDS_CONFIG_TYPE_ABSENT: break;

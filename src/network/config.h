@@ -25,7 +25,7 @@ typedef enum lds_config_type {
     LDS_CONFIG_TYPE_COUNT,   /* uint64_t, from min to max */
     LDS_CONFIG_TYPE_CHOICE,  /* uint64_t, the index in choices */
     LDS_CONFIG_TYPE_FLAG,    /* int, 0 or 1; so a default of -1 can stand for "not given" */
-    LDS_CONFIG_TYPE_NUMBER,  /* double */
+    LDS_CONFIG_TYPE_NUMBER,  /* double, from 0 to max */
     LDS_CONFIG_TYPE_COUNTS,  /* lds_config_list of counts */
     LDS_CONFIG_TYPE_CHOICES, /* lds_config_list of choices */
     LDS_CONFIG_TYPE_ABSENT   /* null, false or empty; anything else asks for what is not supported */
@@ -46,45 +46,35 @@ typedef struct lds_config_field {
 typedef struct lds_config_table {
     const lds_config_field *fields;
     size_t n_fields;
-    const char
-        *unused[2]; /* lists of names, parted by spaces: fields that do not matter for the parameters */
+    const char *unused[2]; /* names, parted by spaces, of fields that do not matter for the parameters */
 } lds_config_table;
 
 /* Rows of a table. The member has the name of the field; type is the struct. */
-#define LDS_CONFIG_FIELD(type_, member, kind) \
-    .name = #member, .type = LDS_CONFIG_TYPE_##kind, .offset = (uint32_t)offsetof(type_, member)
+#define LDS_CONFIG_FIELD(type_, member, kind, ...)                                                    \
+    {                                                                                                 \
+        .name = #member, .type = LDS_CONFIG_TYPE_##kind, .offset = (uint32_t)offsetof(type_, member), \
+        __VA_ARGS__                                                                                   \
+    }
+#define LDS_CONFIG_COUNT(type_, member, default_, min_, max_) \
+    LDS_CONFIG_FIELD(type_, member, COUNT, .number = (default_), .min = (min_), .max = (max_))
+#define LDS_CONFIG_FLAG(type_, member, default_) LDS_CONFIG_FIELD(type_, member, FLAG, .number = (default_))
+#define LDS_CONFIG_NUMBER(type_, member, default_, max_) \
+    LDS_CONFIG_FIELD(type_, member, NUMBER, .number = (default_), .max = (max_))
+#define LDS_CONFIG_CHOICE(type_, member, default_, choices_) \
+    LDS_CONFIG_FIELD(type_, member, CHOICE, .choice = (default_), .choices = (choices_))
 
-#define LDS_CONFIG_COUNT(type_, member, default_, min_, max_)                                      \
-    {                                                                                              \
-        LDS_CONFIG_FIELD(type_, member, COUNT), .number = (default_), .min = (min_), .max = (max_) \
-    }
 /* A count that may be null, which is its default. */
-#define LDS_CONFIG_OPTIONAL(type_, member, min_, max_)                                            \
-    {                                                                                             \
-        LDS_CONFIG_FIELD(type_, member, COUNT), .is_optional = true, .min = (min_), .max = (max_) \
-    }
-#define LDS_CONFIG_FLAG(type_, member, default_)                    \
-    {                                                               \
-        LDS_CONFIG_FIELD(type_, member, FLAG), .number = (default_) \
-    }
-#define LDS_CONFIG_NUMBER(type_, member, default_)                    \
-    {                                                                 \
-        LDS_CONFIG_FIELD(type_, member, NUMBER), .number = (default_) \
-    }
-#define LDS_CONFIG_CHOICE(type_, member, default_, choices_)                                 \
-    {                                                                                        \
-        LDS_CONFIG_FIELD(type_, member, CHOICE), .choice = (default_), .choices = (choices_) \
-    }
-#define LDS_CONFIG_COUNTS(type_, member, min_, max_, ...)                                    \
-    {                                                                                        \
-        LDS_CONFIG_FIELD(type_, member, COUNTS), .min = (min_), .max = (max_),               \
-                                                 .list = &(const lds_config_list)__VA_ARGS__ \
-    }
-#define LDS_CONFIG_CHOICES(type_, member, choices_, ...)                                      \
-    {                                                                                         \
-        LDS_CONFIG_FIELD(type_, member, CHOICES), .choices = (choices_),                      \
-                                                  .list = &(const lds_config_list)__VA_ARGS__ \
-    }
+#define LDS_CONFIG_OPTIONAL(type_, member, min_, max_) \
+    LDS_CONFIG_FIELD(type_, member, COUNT, .is_optional = true, .min = (min_), .max = (max_))
+
+/* Lists: the last argument is the default, as the initialiser of an lds_config_list. */
+#define LDS_CONFIG_COUNTS(type_, member, min_, max_, ...)                 \
+    LDS_CONFIG_FIELD(type_, member, COUNTS, .min = (min_), .max = (max_), \
+                     .list = &(const lds_config_list)__VA_ARGS__)
+#define LDS_CONFIG_CHOICES(type_, member, choices_, ...)            \
+    LDS_CONFIG_FIELD(type_, member, CHOICES, .choices = (choices_), \
+                     .list = &(const lds_config_list)__VA_ARGS__)
+
 #define LDS_CONFIG_ABSENT(name_)                        \
     {                                                   \
         .name = (name_), .type = LDS_CONFIG_TYPE_ABSENT \

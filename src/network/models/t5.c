@@ -49,7 +49,7 @@ static const lds_config_field fields[] = {
     LDS_CONFIG_CHOICE(config, dense_act_fn, "relu", activations),
     LDS_CONFIG_FLAG(config, is_gated_act, -1),
     LDS_CONFIG_FLAG(config, tie_word_embeddings, true),
-    LDS_CONFIG_NUMBER(config, initializer_factor, 1),
+    LDS_CONFIG_NUMBER(config, initializer_factor, 1, 1000),
     LDS_CONFIG_ABSENT("is_decoder"),
     LDS_CONFIG_ABSENT("pruned_heads"),
     LDS_CONFIG_ABSENT("tie_encoder_decoder"),
