@@ -83,6 +83,23 @@ lds_status lds_names_add(lds_names *names, lds_name name, uint32_t *found, lds_e
     return LDS_OK;
 }
 
+lds_status lds_names_clone(lds_names *copy, const lds_names *names, lds_error *err)
+{
+    lds_names clone = {.n = names->n, .capacity = names->n, .n_slots = names->n_slots};
+    LDS_TRY(lds_calloc(&clone.entries, names->n, sizeof *clone.entries, err));
+    lds_status status = lds_calloc(&clone.slots, names->n_slots, sizeof *clone.slots, err);
+    if (status) {
+        free(clone.entries);
+        return status;
+    }
+    if (names->n) {
+        memcpy(clone.entries, names->entries, names->n * sizeof *clone.entries);
+        memcpy(clone.slots, names->slots, names->n_slots * sizeof *clone.slots);
+    }
+    *copy = clone;
+    return LDS_OK;
+}
+
 uint32_t lds_names_find(const lds_names *names, lds_name name)
 {
     if (!names->n)

@@ -44,6 +44,12 @@ lds_status lds_names_reserve(lds_names *names, size_t n, lds_error *err);
  */
 lds_status lds_names_add(lds_names *names, lds_name name, uint32_t *found, lds_error *err);
 
+/*
+ * Make *copy, which is empty, an index of the same names in the same order, without hashing or comparing any.
+ * Its texts are the other's: point its entries at copies of them before the other's go.
+ */
+lds_status lds_names_clone(lds_names *copy, const lds_names *names, lds_error *err);
+
 /* The index of a name, or LDS_NO_INDEX. */
 uint32_t lds_names_find(const lds_names *names, lds_name name);
 

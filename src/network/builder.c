@@ -160,18 +160,12 @@ lds_dtype lds_builder_dtype(const lds_builder *builder)
  *                                                 Parameters
  * --------------------------------------------------------------------------------------------------------- */
 
-lds_status lds_builder_reserve(lds_builder *builder, size_t n, lds_error *err)
-{
-    LDS_TRY(lds_grow(&builder->network->params, &builder->params_capacity, n, sizeof(lds_param), err));
-    LDS_TRY(lds_grow(&builder->roots, &builder->roots_capacity, n, sizeof *builder->roots, err));
-    return lds_names_reserve(&builder->network->names, n, err);
-}
-
 /* Copy param's name and add it, tied to root if that is not LDS_NO_INDEX. The last thing that can fail. */
 static lds_status append_param(lds_builder *b, lds_param param, uint32_t root, lds_error *err)
 {
     lds_network *net = b->network;
-    LDS_TRY(lds_builder_reserve(b, net->n_params + 1, err));
+    LDS_TRY(lds_grow(&net->params, &b->params_capacity, net->n_params + 1, sizeof *net->params, err));
+    LDS_TRY(lds_grow(&b->roots, &b->roots_capacity, net->n_params + 1, sizeof *b->roots, err));
     char *text;
     LDS_TRY(lds_pool_alloc(&text, &net->pool, (size_t)param.name.nbytes + 1, 1, err));
     memcpy(text, param.name.text, param.name.nbytes);

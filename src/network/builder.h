@@ -21,9 +21,6 @@ void lds_builder_ignore(lds_builder *builder, const char *const *patterns);
  */
 void lds_builder_keep_f32(lds_builder *builder, const char *const *modules);
 
-/* Make room for n parameters in all. */
-lds_status lds_builder_reserve(lds_builder *builder, size_t n, lds_error *err);
-
 /*
  * Like lds_builder_add() and lds_builder_tie(), but the name is the full one, with its hash, dtype is not
  * LDS_DTYPE_NONE, and a failure is the caller's to report instead of becoming the builder's first error: its

@@ -1,7 +1,6 @@
 /* Networks: an array of parameters in order, and the index of their names. */
 #include "src/checkpoint/checkpoint.h"
 #include "src/dtype/dtype.h"
-#include "src/network/builder.h"
 #include "src/network/refill.h"
 
 void lds_network_free(lds_network *network)
@@ -57,17 +56,45 @@ lds_status lds_network_to(lds_network *network, lds_dtype dtype, lds_error *err)
     return lds_refill_convert(network->params, network->n_params, dtype, err);
 }
 
-static lds_status add_tensors(lds_builder *builder, const lds_checkpoint *checkpoint, lds_dtype dtype,
+/* A parameter for a tensor, with copies of the tensor's name and shape. */
+static lds_status copy_tensor(lds_network *network, lds_param *param, const lds_tensor *t, lds_dtype dtype,
                               lds_error *err)
 {
+    uint64_t nbytes;
+    size_t dims_nbytes = t->n_dims * sizeof *t->shape;
+    lds_dtype own = dtype && lds_dtype_is_float(t->dtype) ? dtype : (lds_dtype)t->dtype;
+    *param = (lds_param){.name = t->name, .numel = t->numel, .dtype = (uint8_t)own, .n_dims = t->n_dims};
+    LDS_TRY(lds_dtype_nbytes(&nbytes, own, t->numel, err)); /* a wider dtype may overflow */
+    uint8_t *block;
+    LDS_TRY(
+        lds_pool_alloc(&block, &network->pool, dims_nbytes + t->name.nbytes + 1, _Alignof(uint64_t), err));
+    if (dims_nbytes)
+        memcpy(block, t->shape, dims_nbytes);
+    param->shape = (const uint64_t *)block;
+    char *text = (char *)block + dims_nbytes;
+    memcpy(text, t->name.text, t->name.nbytes);
+    text[t->name.nbytes] = 0;
+    param->name.text = text;
+    return LDS_OK;
+}
+
+/*
+ * The network's names are the checkpoint's, in the same order, so its index is a copy: looking hundreds of
+ * thousands of names up would be most of the work. That is why this does not go through a builder.
+ */
+static lds_status copy_tensors(lds_network *network, const lds_checkpoint *checkpoint, lds_dtype dtype,
+                               lds_error *err)
+{
     size_t n = checkpoint->names.n;
-    LDS_TRY(lds_builder_reserve(builder, n, err));
+    LDS_TRY(lds_names_clone(&network->names, &checkpoint->names, err));
+    LDS_TRY(lds_calloc(&network->params, n, sizeof *network->params, err));
+    network->n_params = n;
     for (size_t i = 0; i < n; i++) {
         const lds_tensor *t = &checkpoint->tensors[i];
-        lds_dtype own = dtype && lds_dtype_is_float(t->dtype) ? dtype : (lds_dtype)t->dtype;
-        lds_status status = lds_builder_insert(builder, t->name, own, t->n_dims, t->shape, NULL, err);
+        lds_status status = copy_tensor(network, &network->params[i], t, dtype, err);
         if (status)
             return lds_error_context(err, status, NULL, t->name.text);
+        network->names.entries[i] = network->params[i].name;
     }
     return LDS_OK;
 }
@@ -85,11 +112,12 @@ lds_status lds_network_from_checkpoint(lds_network **network, const lds_checkpoi
                  checkpoint->n_components);
         return lds_error_context(err, LDS_ERR_UNSUPPORTED, checkpoint->path, NULL);
     }
-    lds_builder *builder;
-    LDS_TRY(lds_builder_new(&builder, LDS_F32, err));
-    lds_status status = add_tensors(builder, checkpoint, dtype, err);
-    if (!status)
-        return lds_builder_finish(network, builder, err);
-    lds_builder_free(builder);
+    lds_network *net;
+    LDS_TRY(lds_calloc(&net, 1, sizeof *net, err));
+    lds_status status = copy_tensors(net, checkpoint, dtype, err);
+    if (status)
+        lds_network_free(net);
+    else
+        *network = net;
     return status;
 }
