@@ -9,7 +9,8 @@ test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
 clang_packages=(clang=clang)
 cross_packages=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
     libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/include/stdio.h qemu-user-static=qemu-aarch64-static)
-lint_packages=(clang-format=clang-format clang-tidy=clang-tidy shellcheck=shellcheck)
+lint_packages=(clang-format=clang-format clang-tidy=clang-tidy shellcheck=shellcheck
+    mandoc=mandoc)
 
 # Probes come before packages, so that a second run asks nobody, and a system with other packages will do.
 missing_packages() {
