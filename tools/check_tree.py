@@ -40,7 +40,11 @@ def check(path: str) -> list[str]:
 
 def main() -> int:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
-    paths = [path for path in tracked.stdout.split("\0") if path and not path.startswith("tests/golden/")]
+    paths = [
+        path
+        for path in tracked.stdout.split("\0")
+        if path and not path.startswith(("tests/golden/", "fuzz/corpus/"))
+    ]
     found = [line for path in paths if (ROOT / path).exists() for line in check(path)]
     print("\n".join(found))
     return 1 if found else 0
