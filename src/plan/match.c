@@ -19,8 +19,8 @@ typedef struct matcher {
     const lds_checkpoint *checkpoint;
     const lds_load_options *options;
     lds_report *report;
-    uint32_t *tensor_of; /* for each parameter that is not tied */
-    uint32_t *via;       /* the parameter, maybe tied, through which it got that tensor */
+    uint32_t *led_by;    /* for each parameter: the tensor whose name leads to it */
+    uint32_t *tensor_of; /* for each parameter that is not tied: the tensor that fills it */
     lds_regex **ignored;
     size_t n_ignored;
     lds_keymap_scratch scratch;
@@ -101,15 +101,12 @@ static lds_status note_mismatch(matcher *m, uint32_t root, uint32_t n_dims, cons
     return lds_report_add(m->report, LDS_REPORT_MISMATCHED, p->name.text, detail, err);
 }
 
-/* Make tensor t the source of parameter root, which was found under the name of parameter index. */
+/* Make tensor t, whose name leads to parameter index, the source of its root, unless another is. */
 static lds_status assign(matcher *m, uint32_t t, uint32_t root, uint32_t index, lds_error *err)
 {
     const lds_tensor *tensor = &m->checkpoint->tensors[t];
     uint32_t earlier = m->tensor_of[root];
     if (earlier != LDS_NO_INDEX) {
-        if (m->via[root] == index)
-            return lds_fail(err, LDS_ERR_NAME, "leads to parameter %s, and so does tensor %s",
-                            m->network->params[index].name.text, m->checkpoint->tensors[earlier].name.text);
         if (index != root) /* both names of a tie are there: the parameter's own decides */
             return LDS_OK;
         m->table->param_of[earlier] = LDS_NO_INDEX;
@@ -120,7 +117,6 @@ static lds_status assign(matcher *m, uint32_t t, uint32_t root, uint32_t index, 
                         "expected %s, found %s: there is no conversion between them", lds_dtype_name(dtype),
                         lds_dtype_name((lds_dtype)tensor->dtype));
     m->tensor_of[root] = t;
-    m->via[root] = index;
     m->table->param_of[t] = root;
     m->table->states[root] = LDS_PARAM_FOUND;
     return LDS_OK;
@@ -149,6 +145,11 @@ static lds_status match_tensor(matcher *m, uint32_t t, lds_error *err)
     uint32_t root = root_index(m->network, index);
     if (m->table->states[root] == LDS_PARAM_UNSELECTED)
         return LDS_OK;
+    uint32_t earlier = m->led_by[index];
+    if (earlier != LDS_NO_INDEX)
+        return lds_fail(err, LDS_ERR_NAME, "leads to parameter %s, and so does tensor %s",
+                        m->network->params[index].name.text, m->checkpoint->tensors[earlier].name.text);
+    m->led_by[index] = t;
     if (!same_shape(&m->network->params[root], n_dims, shape))
         return m->table->states[root] == LDS_PARAM_MISSING ? note_mismatch(m, root, n_dims, shape, err)
                                                            : LDS_OK;
@@ -199,8 +200,9 @@ static lds_status match_with(matcher *m, lds_error *err)
     size_t n_params = m->network->n_params;
     LDS_TRY(lds_calloc(&m->table->param_of, m->checkpoint->names.n, sizeof *m->table->param_of, err));
     LDS_TRY(lds_calloc(&m->table->states, n_params, 1, err));
+    LDS_TRY(lds_calloc(&m->led_by, n_params, sizeof *m->led_by, err));
     LDS_TRY(lds_calloc(&m->tensor_of, n_params, sizeof *m->tensor_of, err));
-    LDS_TRY(lds_calloc(&m->via, n_params, sizeof *m->via, err));
+    memset(m->led_by, 0xFF, n_params * sizeof *m->led_by);
     memset(m->tensor_of, 0xFF, n_params * sizeof *m->tensor_of);
     LDS_TRY(compile_ignored(m, err));
     LDS_TRY(select_all(m, err));
@@ -214,8 +216,8 @@ lds_status lds_match_names(lds_match_table *table, lds_network *network, const l
     matcher m = {
         .table = table, .network = network, .checkpoint = checkpoint, .options = options, .report = report};
     lds_status status = match_with(&m, err);
+    free(m.led_by);
     free(m.tensor_of);
-    free(m.via);
     for (size_t i = 0; i < m.n_ignored; i++)
         lds_regex_free(m.ignored[i]);
     free(m.ignored);
