@@ -12,7 +12,7 @@
 
 #include "src/base/json.h"
 
-enum { MAX_NAMES = 256, MAX_FOUND = 80 };
+enum { MAX_NAMES = 256, MAX_SHOWN = 40, MAX_FOUND = 64, MAX_CHOICES_SHOWN = 200 };
 
 typedef struct reader {
     lds_json json;
@@ -24,13 +24,23 @@ typedef struct reader {
 
 /* ------------------------------------------------ values ------------------------------------------------ */
 
+/* How much of a string or number to show: whole characters. */
+static int n_shown(const lds_json *json)
+{
+    if (json->nbytes <= MAX_SHOWN)
+        return (int)json->nbytes;
+    int n = MAX_SHOWN;
+    while (n && (json->text[n] & 0xC0) == 0x80)
+        n--;
+    return n;
+}
+
 /* What a token is, for a message; cut to size. Returns text. */
 static const char *found(char text[MAX_FOUND], const lds_json *json, lds_json_token token)
 {
-    int shown = (int)(json->nbytes < 40 ? json->nbytes : 40);
     switch (token) {
-    case LDS_JSON_STRING: snprintf(text, MAX_FOUND, "\"%.*s\"", shown, json->text); break;
-    case LDS_JSON_NUMBER: snprintf(text, MAX_FOUND, "%.*s", shown, json->text); break;
+    case LDS_JSON_STRING: snprintf(text, MAX_FOUND, "\"%.*s\"", n_shown(json), json->text); break;
+    case LDS_JSON_NUMBER: snprintf(text, MAX_FOUND, "%.*s", n_shown(json), json->text); break;
     case LDS_JSON_TRUE: return "true";
     case LDS_JSON_FALSE: return "false";
     case LDS_JSON_NULL: return "null";
@@ -78,11 +88,12 @@ static lds_status read_choice(reader *r, const lds_config_field *field, lds_json
         if (text_is(&r->json, field->choices[*value], strlen(field->choices[*value])))
             return LDS_OK;
 
-    char expected[300];
-    size_t n = (size_t)snprintf(expected, sizeof expected, "one of ");
-    for (const char *const *choice = field->choices; *choice && n < sizeof expected; choice++)
-        n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", choice == field->choices ? "" : ", ",
-                              *choice);
+    char expected[300] = "one of ";
+    size_t n = strlen(expected);
+    for (size_t i = 0; field->choices[i] && n < MAX_CHOICES_SHOWN; i++)
+        n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", i ? ", " : "", field->choices[i]);
+    if (n >= MAX_CHOICES_SHOWN)
+        snprintf(expected + n, sizeof expected - n, ", ...");
     return fail_expected(r, LDS_ERR_UNSUPPORTED, token, expected);
 }
 
@@ -163,7 +174,7 @@ static void set_default(char *config, const lds_config_field *field)
     case LDS_CONFIG_TYPE_CHOICES: *(lds_config_list *)member = *field->list; break;
     case LDS_CONFIG_TYPE_CHOICE:
         *(uint64_t *)member = 0;
-        while (strcmp(field->choices[*(uint64_t *)member], field->choice))
+        while (strcmp(field->choices[*(uint64_t *)member], field->choice) != 0)
             ++*(uint64_t *)member;
         break;
     case LDS_CONFIG_TYPE_ABSENT: break;
@@ -253,13 +264,13 @@ lds_status lds_config_read(void *config, const lds_config_table *table, const ld
 
 /* ------------------------------------------------ class ------------------------------------------------- */
 
-/* The string that a token is, or that an array begins with; NULL for anything else, which is skipped. */
+/* *text becomes the string that the value is or begins with, and is left alone by any other value. */
 static bool read_first_string(lds_json *json, lds_json_token token, const char **text)
 {
     bool is_array = token == LDS_JSON_ARRAY;
     if (is_array)
         token = lds_json_next(json);
-    if (token == LDS_JSON_STRING)
+    if (token == LDS_JSON_STRING && strlen(json->text) == json->nbytes)
         *text = json->text;
     if (!is_array)
         return lds_json_skip(json, token);

@@ -12,27 +12,37 @@
 enum { MAX_CONFIG_NBYTES = 4 << 20 };
 
 static const lds_architecture *const architectures[] = {
-    &lds_cogvideox_transformer, &lds_cogvideox_vae, &lds_t5_encoder, &lds_t5_model, &lds_t5_generation,
+    &lds_cogvideox_transformer, &lds_cogvideox_vae, &lds_t5_encoder, &lds_t5_model, &lds_t5_generation, NULL,
 };
-enum { N_ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
 static lds_status fail_unknown(lds_error *err, const lds_config_source *source, const char *field,
                                const char *class_name)
 {
-    char known[256];
+    char known[512] = "";
     size_t n = 0;
-    for (size_t i = 0; i < N_ARCHITECTURES && n < sizeof known; i++)
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "",
-                              architectures[i]->class_name);
+    for (const lds_architecture *const *a = architectures; *a && n < sizeof known; a++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", (*a)->class_name);
     lds_status status =
         lds_fail(err, LDS_ERR_UNSUPPORTED, "expected one of %s, found %.200s", known, class_name);
     return lds_error_context(err, status, source->path, field);
 }
 
-/* diffusers names the class outright, transformers as the first of the architectures. */
+static const lds_architecture *architecture_of(const char *class_name, bool is_diffusers)
+{
+    for (const lds_architecture *const *a = architectures; *a; a++)
+        if (strcmp((*a)->class_name, class_name) == 0 && is_diffusers == !(*a)->model_type)
+            return *a;
+    return NULL;
+}
+
+/*
+ * diffusers names the class outright, transformers as the first of the architectures. *architecture is NULL on
+ * failure.
+ */
 static lds_status find_architecture(const lds_architecture **architecture, const lds_config_source *source,
                                     lds_error *err)
 {
+    *architecture = NULL;
     lds_config_class class;
     LDS_TRY(lds_config_read_class(&class, source, err));
     bool is_diffusers = class.class_name;
@@ -41,20 +51,16 @@ static lds_status find_architecture(const lds_architecture **architecture, const
     if (!name)
         return fail_unknown(err, source, "_class_name or architectures", "neither");
 
-    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
-        const lds_architecture *a = architectures[i];
-        if (strcmp(a->class_name, name) || is_diffusers != !a->model_type)
-            continue;
-        if (a->model_type && class.model_type && strcmp(a->model_type, class.model_type)) {
-            lds_status status =
-                lds_fail(err, LDS_ERR_UNSUPPORTED, "expected %s for the class %s, found %.200s",
-                         a->model_type, a->class_name, class.model_type);
-            return lds_error_context(err, status, source->path, "model_type");
-        }
-        *architecture = a;
-        return LDS_OK;
+    const lds_architecture *a = architecture_of(name, is_diffusers);
+    if (!a)
+        return fail_unknown(err, source, field, name);
+    if (a->model_type && class.model_type && strcmp(a->model_type, class.model_type) != 0) {
+        lds_status status = lds_fail(err, LDS_ERR_UNSUPPORTED, "expected %s for the class %s, found %.200s",
+                                     a->model_type, a->class_name, class.model_type);
+        return lds_error_context(err, status, source->path, "model_type");
     }
-    return fail_unknown(err, source, field, name);
+    *architecture = a;
+    return LDS_OK;
 }
 
 static lds_status build(lds_network **network, const lds_architecture *architecture,
@@ -85,9 +91,9 @@ lds_status lds_network_from_source(lds_network **network, const lds_config_sourc
     /* Reading changes the text, and it is read twice: first for the class, then for the fields. */
     lds_config_source copy = *source;
     LDS_TRY(lds_copy_string(&copy.text, source->text, source->nbytes, err));
-    const lds_architecture *architecture = NULL;
+    const lds_architecture *architecture;
     lds_status status = find_architecture(&architecture, &copy, err);
-    if (!status) {
+    if (architecture) {
         memcpy(copy.text, source->text, source->nbytes);
         status = build(network, architecture, &copy, dtype, err);
     }

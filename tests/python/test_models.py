@@ -1,5 +1,6 @@
 """Networks from configs equal those of diffusers and transformers on the meta device."""
 
+import contextlib
 import ctypes
 import json
 import random
@@ -14,7 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "golden" / "configs"
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, None: None}
 N_RANDOM = 50
 
-MALFORMED, UNSUPPORTED, ARGUMENT, NOT_FOUND = -30, -40, -10, -21
+ARGUMENT, NOT_FOUND, MALFORMED, UNSUPPORTED, MISMATCH = -10, -21, -30, -40, -50
 
 
 class Error(ctypes.Structure):
@@ -51,43 +52,62 @@ class Library:
             ("network_n_params", size, (pointer,)),
             ("network_param", pointer, (pointer, size)),
             ("network_architecture", text, (pointer,)),
+            ("network_init", ctypes.c_int, (pointer, ctypes.c_uint64, pointer)),
             ("network_free", None, (pointer,)),
             ("param_name", text, (pointer,)),
             ("param_dtype", ctypes.c_int, (pointer,)),
             ("param_n_dims", ctypes.c_uint32, (pointer,)),
             ("param_shape", ctypes.POINTER(ctypes.c_uint64), (pointer,)),
             ("param_tied_to", pointer, (pointer,)),
+            ("param_data", pointer, (pointer,)),
+            ("param_numel", ctypes.c_uint64, (pointer,)),
             ("dtype_parse", ctypes.c_int, (text,)),
             ("dtype_name", text, (ctypes.c_int,)),
         ):
             function = getattr(lib, f"lds_{name}")
             function.restype, function.argtypes = result, arguments
 
-    def describe(self, directory, dtype=None):
-        """The class of the network, and for each parameter its name, shape, dtype, and what it is tied to."""
-        lib, network, error = self.lib, ctypes.c_void_p(), Error(ctypes.sizeof(Error))
-        code = lib.lds_dtype_parse(dtype.encode()) if dtype else 0
-        status = lib.lds_network_from_config(
+    @contextlib.contextmanager
+    def network(self, directory, dtype=None):
+        network, error = ctypes.c_void_p(), Error(ctypes.sizeof(Error))
+        code = self.lib.lds_dtype_parse(dtype.encode()) if dtype else 0
+        status = self.lib.lds_network_from_config(
             ctypes.byref(network), str(directory).encode(), code, ctypes.byref(error)
         )
         if status:
             assert not network and error.code == status
             raise Failure(error)
-        params = []
-        for i in range(lib.lds_network_n_params(network)):
-            param = lib.lds_network_param(network, i)
-            tied_to = lib.lds_param_tied_to(param)
-            params.append(
-                (
-                    lib.lds_param_name(param).decode(),
-                    tuple(lib.lds_param_shape(param)[: lib.lds_param_n_dims(param)]),
-                    lib.lds_dtype_name(lib.lds_param_dtype(param)).decode(),
-                    lib.lds_param_name(tied_to).decode() if tied_to else None,
-                )
-            )
-        architecture = lib.lds_network_architecture(network).decode()
-        lib.lds_network_free(network)
-        return architecture, params
+        yield network
+        self.lib.lds_network_free(network)
+
+    def params(self, network):
+        return [self.lib.lds_network_param(network, i) for i in range(self.lib.lds_network_n_params(network))]
+
+    def name(self, param):
+        return self.lib.lds_param_name(param).decode()
+
+    def describe(self, directory, dtype=None):
+        """The class of the network, and for each parameter its name, shape, dtype, and what it is tied to."""
+        lib, params = self.lib, []
+        with self.network(directory, dtype) as network:
+            for param in self.params(network):
+                shape = tuple(lib.lds_param_shape(param)[: lib.lds_param_n_dims(param)])
+                dtype_name = lib.lds_dtype_name(lib.lds_param_dtype(param)).decode()
+                tied_to = lib.lds_param_tied_to(param)
+                params.append((self.name(param), shape, dtype_name, self.name(tied_to) if tied_to else None))
+            return lib.lds_network_architecture(network).decode(), params
+
+    def initialised(self, directory, seed=0):
+        """The values that the parameters of an F32 network start with, and whether all have such values."""
+        lib, values = self.lib, {}
+        with self.network(directory, "F32") as network:
+            status = lib.lds_network_init(network, seed, None)
+            for param in self.params(network):
+                data = lib.lds_param_data(param)
+                if data:
+                    flat = (ctypes.c_float * lib.lds_param_numel(param)).from_address(data)
+                    values[self.name(param)] = torch.tensor(list(flat))
+        return status, values
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +354,62 @@ def test_dtype_must_be_a_float(library, tmp_path):
     assert failure.value.code == ARGUMENT
 
 
+WIDER = {
+    "transformer": {
+        **TINY["transformer"],
+        "num_attention_heads": 4,
+        "text_embed_dim": 64,
+        "time_embed_dim": 96,
+        "use_learned_positional_embeddings": False,
+    },
+    "vae": {**TINY["vae"], "block_out_channels": [16, 32], "layers_per_block": 0},
+    "t5": {
+        **TINY["t5 encoder"],
+        "architectures": ["T5ForConditionalGeneration"],
+        "vocab_size": 256,
+        "d_model": 48,
+        "d_kv": 12,
+        "d_ff": 96,
+        "num_heads": 8,
+        "relative_attention_num_buckets": 256,
+        "initializer_factor": 0.5,
+        "tie_word_embeddings": False,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WIDER)
+def test_initial_values_are_distributed_as_the_frameworks(library, tmp_path, kind):
+    config = WIDER[kind]
+    torch.manual_seed(0)
+    cls = class_of(config)
+    model = cls.from_config(config) if "_class_name" in config else cls(transformers.T5Config(**config))
+    status, values = library.initialised(write(tmp_path, config))
+    assert status == 0
+    n_compared = 0
+    for name, theirs in model.state_dict().items():
+        ours, theirs = values[name], theirs.flatten()
+        most = ours.abs().max().item(), theirs.abs().max().item()
+        if theirs.min() == theirs.max():
+            assert torch.equal(ours, theirs), name
+        elif len(theirs) >= 1000:
+            n_compared += 1
+            deviation = ours.std().item(), theirs.std().item()
+            assert deviation[0] == pytest.approx(deviation[1], rel=0.1), name
+            assert abs(ours.mean().item()) < 0.15 * deviation[1], name
+            # Uniform values end at 1.73 deviations, normal ones go far beyond.
+            assert (most[0] > 2.2 * deviation[0]) == (most[1] > 2.2 * deviation[1]), name
+        elif len(theirs) >= 32:
+            assert most[0] == pytest.approx(most[1], rel=0.25), name
+    assert n_compared >= 10
+
+
+def test_computed_table_has_no_initial_values(library, tmp_path):
+    status, values = library.initialised(write(tmp_path, TINY["transformer"]))
+    assert status == MISMATCH
+    assert "patch_embed.pos_embedding" not in values and "patch_embed.proj.weight" in values
+
+
 TRANSFORMER, VAE, T5 = TINY["transformer"], TINY["vae"], TINY["t5 encoder"]
 BAD = [
     # an edit of a config that is good; what field, which status, and what the message says about it
@@ -378,6 +454,7 @@ BAD = [
     (T5, {"architectures": ["UMT5EncoderModel"]}, "architectures", UNSUPPORTED, "found UMT5EncoderModel"),
     (T5, {"model_type": "umt5"}, "model_type", UNSUPPORTED, "expected t5 for the class T5Enc"),
     (T5, {"feed_forward_proj": "gated-prelu"}, "feed_forward_proj", UNSUPPORTED, 'found "gated-prelu"'),
+    (T5, {"feed_forward_proj": "g" * 39 + "é"}, "feed_forward_proj", UNSUPPORTED, 'found "' + "g" * 39 + '"'),
     (T5, {"dense_act_fn": "prelu"}, "dense_act_fn", UNSUPPORTED, 'found "prelu"'),
     (T5, {"is_decoder": True}, "is_decoder", UNSUPPORTED, "found true"),
     (T5, {"pruned_heads": {"1": [0]}}, "pruned_heads", UNSUPPORTED, "expected nothing in it"),
