@@ -143,3 +143,44 @@ def test_equals_torch(lib, src, dst):
         saturated = is_nan(found, dst) & ((expected & 0x7F) == 0x7E)
         expected = np.where(saturated, found, expected)
     assert_equal(bits, found, expected, src, dst)
+
+
+def test_e4m3_overflow_is_nan(lib):
+    """Half a step above the largest value, 448, still rounds to it; above that, and for infinity, NaN."""
+    values = np.array(
+        [448, 464, np.nextafter(np.float32(464), np.float32(465)), 480, 1e30, np.inf], np.float32
+    )
+    found = convert(lib, np.concatenate([values, -values]).view(np.uint32), "F32", "F8_E4M3")
+    assert found.tolist() == [0x7E] * 2 + [0x7F] * 4 + [0xFE] * 2 + [0xFF] * 4
+
+
+@pytest.mark.parametrize(
+    ("src", "nan", "expected"),
+    [
+        # signalling and with a payload; torch's own negative one
+        ("F32", 0xFF812345, {"F16": 0xFE09, "BF16": 0xFFC1, "F64": 0xFFF82468A0000000, "F8_E4M3": 0xFF}),
+        ("F32", 0x7FC00000, {"F16": 0x7E00, "BF16": 0x7FC0, "F8_E5M2": 0x7E, "F8_E5M2FNUZ": 0x80}),
+        ("F64", 0x7FF0000000000001, {"F32": 0x7FC00000, "F16": 0x7E00, "BF16": 0x7FC0}),
+        ("F16", 0xFC01, {"F32": 0xFFC02000, "BF16": 0xFFC0, "F8_E4M3": 0xFF, "F8_E4M3FNUZ": 0x80}),
+        ("BF16", 0xFF81, {"F32": 0xFF810000, "F16": 0xFE08, "F64": 0xFFF8200000000000}),
+        ("F8_E4M3", 0xFF, {"F32": 0xFFC00000, "F16": 0xFE00, "BF16": 0xFFC0, "F8_E5M2": 0xFE}),
+        ("F8_E5M2", 0xFD, {"F32": 0xFFC00000, "F16": 0xFE00, "BF16": 0xFFC0, "F8_E4M3": 0xFF}),
+        ("F8_E5M2FNUZ", 0x80, {"F32": 0x7FC00000, "F16": 0x7E00, "BF16": 0x7FC0, "F8_E4M3": 0x7F}),
+    ],
+)
+def test_nan_is_as_documented(lib, src, nan, expected):
+    for n in (1, 3000):
+        bits = np.full(n, nan, uint_of(src))
+        for dst, value in expected.items():
+            assert set(convert(lib, bits, src, dst).tolist()) == {value}, dst
+
+
+def test_flush_denormal_changes_nothing(lib):
+    bits = specials("F64")
+    expected = convert(lib, bits, "F64", "F32")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    try:
+        assert (convert(lib, bits, "F64", "F32") == expected).all()
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,4 +1,5 @@
 /* lds_convert: its arguments, copies and edges. That values are right is tests/checkasm's and pytest's work. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,12 +95,37 @@ static void bad_arguments_are_explained(void **state)
     assert_int_equal(lds_convert(a, LDS_F4, b, LDS_F4, 3, &err), LDS_ERR_MALFORMED);
 }
 
+static void *convert_in_thread(void *result)
+{
+    const float values[] = {1.0f, -2.5f};
+    uint16_t bf16[2];
+    bool right = lds_convert(bf16, LDS_BF16, values, LDS_F32, 2, NULL) == LDS_OK && bf16[0] == 0x3F80 &&
+                 bf16[1] == 0xC020;
+    return right ? result : NULL;
+}
+
+/* The first of all tests, so that the threads race for the choice of kernels. */
+static void threads_may_be_first(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    pthread_t threads[N];
+    for (int i = 0; i < N; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, convert_in_thread, threads), 0);
+    for (int i = 0; i < N; i++) {
+        void *result;
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_ptr_equal(result, threads);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_values_convert),    cmocka_unit_test(every_float_pair_has_a_kernel),
-        cmocka_unit_test(equal_dtypes_are_copied), cmocka_unit_test(in_place_for_equal_sizes),
-        cmocka_unit_test(nothing_is_no_error),     cmocka_unit_test(bad_arguments_are_explained),
+        cmocka_unit_test(threads_may_be_first),          cmocka_unit_test(known_values_convert),
+        cmocka_unit_test(every_float_pair_has_a_kernel), cmocka_unit_test(equal_dtypes_are_copied),
+        cmocka_unit_test(in_place_for_equal_sizes),      cmocka_unit_test(nothing_is_no_error),
+        cmocka_unit_test(bad_arguments_are_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
