@@ -1,6 +1,6 @@
 /*
- * What fuzz targets share. A target defines fuzz_one(), and is linked with fuzz.c and, unless libFuzzer drives
- * it, runner.c. Library allocations go through fuzz.c: with FUZZ_FAIL_ALLOCATIONS set in the environment, one
+ * What fuzz targets share. A target defines fuzz_one(), and is linked with fuzz.c and, unless libFuzzer
+ * drives it, runner.c. Library allocations go through fuzz.c: with FUZZ_FAIL_ALLOCATIONS set in the environment, one
  * of each input's allocations fails, chosen by a hash of the input.
  */
 #ifndef LDS_FUZZ_FUZZ_H

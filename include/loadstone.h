@@ -535,7 +535,8 @@ typedef struct lds_keymap_rule {
     size_t struct_size;
     lds_match match;
     const char *pattern;
-    const char *to;          /* what replaces the match; $1, ${name} are captures; NULL keeps the name */
+    const char *to;          /* what replaces the name, the prefix or each match of a pattern, where $1 and
+                                ${name} are captures and $$ is a dollar sign; NULL keeps the name */
     bool drop;               /* the tensor is not loaded, and not reported as unexpected */
     int32_t add_dim;         /* a dimension of 1 is inserted here, negative from the end; default LDS_NO_DIM */
     const int64_t *reshape;  /* new shape of the same number of elements, one dimension may be -1; or NULL */
@@ -550,7 +551,12 @@ LDS_API void lds_keymap_rule_init(lds_keymap_rule *rule, size_t size);
 /* An empty key map, which keeps every name. On failure *keymap is NULL. */
 LDS_API LDS_MUST_CHECK lds_status lds_keymap_new(lds_keymap **keymap, lds_error *err);
 
-/* Add a rule; it is copied. LDS_ERR_ARGUMENT if the pattern does not compile, with the position in it. */
+/*
+ * Add a rule; it is copied. LDS_ERR_ARGUMENT if the pattern does not compile, with the position in it, if "to"
+ * refers to a group that the pattern has not, or if the rule contradicts itself: one that drops does nothing
+ * else, and one that reshapes adds no dimension. LDS_ERR_NAME for a second exact rule for a name. On failure
+ * the key map is as it was.
+ */
 LDS_API LDS_MUST_CHECK lds_status lds_keymap_add(lds_keymap *keymap, const lds_keymap_rule *rule,
                                                  lds_error *err);
 

@@ -1,7 +1,7 @@
 /*
- * The JSON reader. A safetensors header can be tens of megabytes in which a name of fifty bytes and four short
- * numbers come again and again, so what has to be quick is: finding the end of a string (eight bytes at a
- * time), and getting from one token to the next (a switch over five states; no calls through pointers).
+ * The JSON reader. A safetensors header can be tens of megabytes in which a name of fifty bytes and four
+ * short numbers come again and again, so what has to be quick is: finding the end of a string (eight bytes at
+ * a time), and getting from one token to the next (a switch over few states; no calls through pointers).
  * Everything else, escapes and errors, is kept out of that way.
  *
  * The buffer may end at an unreadable page. So each byte is compared with the end before it is read, and

@@ -1,7 +1,7 @@
 /*
- * Two ways to say which names are meant. Globs are matched here: only the last star has ever to be tried again,
- * so the time is at most the product of both lengths. Regular expressions are PCRE2's, within limits, because
- * the names that they meet come from files that nobody has checked.
+ * Two ways to say which names are meant. Globs are matched here: only the last star has ever to be tried
+ * again, so the time is at most the product of both lengths. Regular expressions are PCRE2's, within limits,
+ * because the names that they meet come from files that nobody has checked.
  */
 #include "src/base/pattern.h"
 
@@ -13,8 +13,8 @@
 #include "src/base/memory.h"
 
 /*
- * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some hundredths of a
- * second; the heap limit, in KiB, is what that many steps may need.
+ * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some hundredths of
+ * a second; the heap limit, in KiB, is what that many steps may need.
  */
 enum { MATCH_LIMIT = 1000000, HEAP_LIMIT_KIB = 16384, MAX_PATTERN_SHOWN = 200 };
 

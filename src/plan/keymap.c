@@ -1,8 +1,8 @@
 /*
- * The rules of a key map. Exact ones are found through an index of names, so that a table of thousands costs a
- * tensor one look-up; the others are tried one after another, in a pair of buffers, each rule writing the name
- * that the next one reads. Everything about a rule that can be wrong is found out when it is added, its
- * replacement taken apart for instance; what depends on the tensor is left to apply.
+ * The rules of a key map. Exact ones are found through an index of names, so that a table of thousands costs
+ * a tensor one look-up; the others are tried one after another, in a pair of buffers, each rule writing the
+ * name that the next one reads. Everything about a rule that can be wrong is found out when it is added, its
+ * replacement taken apart for instance; what depends on the tensor is left to lds_keymap_apply().
  */
 #include "src/plan/keymap.h"
 

@@ -32,8 +32,8 @@ typedef struct lds_mapped {
  * lds_keymap_scratch_destroy() it at the end. mapped->name stays good until the next call with that scratch.
  * keymap NULL keeps all. The keymap may be used by many threads at once.
  *
- * LDS_ERR_MISMATCH if a shape cannot become what a rule says, LDS_ERR_UNSUPPORTED for a pattern that takes too
- * long on the name or a name that becomes too long. Errors name the tensor.
+ * LDS_ERR_MISMATCH if a shape cannot become what a rule says, LDS_ERR_UNSUPPORTED for a pattern that takes
+ * too long on the name or a name that becomes too long. Errors name the tensor.
  */
 lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name,
                             uint32_t n_dims, const uint64_t *shape, lds_mapped *mapped, lds_error *err);

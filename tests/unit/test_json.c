@@ -1,6 +1,6 @@
 /*
- * The JSON reader: what RFC 8259 makes of a text, where and how errors are reported, and the end of the buffer.
- * Each text is read from memory that ends at a page that cannot be read.
+ * The JSON reader: what RFC 8259 makes of a text, where and how errors are reported, and the end of the
+ * buffer. Each text is read from memory that ends at a page that cannot be read.
  */
 #include <locale.h>
 #include <math.h>

@@ -7,7 +7,11 @@
 
 #include <cmocka.h>
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 #include "src/plan/keymap.h"
+#include "tests/unit/faults.h"
 
 static lds_keymap *keymap_of(const char *json)
 {
@@ -203,6 +207,403 @@ static void thousands_of_exact_rules_are_found(void **state)
     lds_keymap_free(keymap);
 }
 
+/* ---- what is refused ---- */
+
+static void names_that_grow_too_long_are_refused(void **state)
+{
+    (void)state;
+    lds_keymap *keymap =
+        keymap_of("{\"rules\":[{\"regex\":\"\",\"to\":\"$0twenty bytes and more\"},"
+                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"},"
+                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"},"
+                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"}]}");
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_keymap_apply(keymap, &scratch, lds_name_of("name", 4), 0, NULL, &mapped, &err),
+                     LDS_ERR_UNSUPPORTED);
+    assert_string_equal(err.message,
+                        "name: expected a name of at most 1048576 bytes from the key map, found more");
+    lds_keymap_scratch_destroy(&scratch);
+    lds_keymap_free(keymap);
+}
+
+static void patterns_that_take_too_long_are_refused(void **state)
+{
+    (void)state;
+    lds_keymap *keymap = keymap_of("{\"rules\":[{\"regex\":\"^(a|aa)+$\",\"drop\":true}]}");
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    lds_error err = LDS_ERROR_INIT;
+    const char *name = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab";
+    assert_int_equal(
+        lds_keymap_apply(keymap, &scratch, lds_name_of(name, strlen(name)), 0, NULL, &mapped, &err),
+        LDS_ERR_UNSUPPORTED);
+    assert_non_null(
+        strstr(err.message, "aab: expected a pattern that is matched within 1000000 steps, found"));
+    lds_keymap_scratch_destroy(&scratch);
+    lds_keymap_free(keymap);
+}
+
+static void check_refused_rule(lds_keymap_rule rule, lds_status status, const char *message)
+{
+    lds_keymap *keymap;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_keymap_new(&keymap, NULL), LDS_OK);
+    rule.struct_size = sizeof rule;
+    assert_int_equal(lds_keymap_add(keymap, &rule, NULL), status);
+    assert_int_equal(lds_keymap_add(keymap, &rule, &err), status);
+    assert_string_equal(err.message, message);
+    lds_keymap_free(keymap);
+}
+
+static void rules_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const int64_t two[] = {-1, -1}, low[] = {-2}, many[65] = {1};
+    const lds_keymap_rule base = {.pattern = "a", .add_dim = LDS_NO_DIM};
+    lds_keymap_rule rule = base;
+    rule.pattern = NULL;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "pattern: expected a string, found none");
+    rule = base;
+    rule.match = (lds_match)7;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "match: expected a value of lds_match, found 7");
+    rule = base;
+    rule.drop = true;
+    rule.to = "b";
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "drop: expected a rule that does nothing else, found \"to\"");
+    rule = base;
+    rule.add_dim = 0;
+    rule.reshape = two;
+    rule.n_reshape = 1;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "expected \"add_dim\" or \"reshape\", found both");
+    rule = base;
+    rule.add_dim = 64;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "add_dim: expected a dimension from -64 to 63, found 64");
+    rule = base;
+    rule.n_reshape = 1;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "reshape: expected 1 dimensions, found NULL");
+    rule.reshape = low;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "reshape: expected dimensions of -1 or more, found -2");
+    rule.reshape = two;
+    rule.n_reshape = 2;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "reshape: expected at most one dimension of -1, found 2");
+    rule.reshape = many;
+    rule.n_reshape = 65;
+    check_refused_rule(rule, LDS_ERR_ARGUMENT, "reshape: expected at most 64 dimensions, found 65");
+}
+
+static void patterns_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *to, *message;
+    } cases[] = {
+        {"a(", NULL,
+         "expected a regular expression, found \"a(\": missing closing parenthesis, at byte 2 of the pattern"},
+        {"[z-a]", NULL,
+         "expected a regular expression, found \"[z-a]\": range out of order in character class, at byte 3 of the "
+         "pattern"},
+        {"a", "x$1",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"$1\" at byte 1 of the replacement"},
+        {"(a)", "$10",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"$10\" at byte 0 of the replacement"},
+        {"(a)", "${b}",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"${b}\" at byte 0 of the "
+         "replacement"},
+        {"(a)", "$1${1",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"${1\" at byte 2 of "
+         "the replacement"},
+        {"(a)", "a$",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"$\" at byte 1 of the replacement"},
+        {"(a)", "$99999999999999999999",
+         "to: expected $1 or ${name} with a group of the pattern, or $$, found \"$99999999999999999999\" at byte 0 of "
+         "the replacement"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_refused_rule((lds_keymap_rule){.match = LDS_MATCH_REGEX,
+                                             .pattern = cases[i].pattern,
+                                             .to = cases[i].to,
+                                             .add_dim = LDS_NO_DIM},
+                           LDS_ERR_ARGUMENT, cases[i].message);
+}
+
+static void second_exact_rule_for_a_name_is_refused(void **state)
+{
+    (void)state;
+    lds_keymap *keymap = keymap_of("{\"rules\":[{\"exact\":\"a\",\"to\":\"b\"}]}");
+    lds_keymap_rule rule;
+    lds_error err = LDS_ERROR_INIT;
+    lds_keymap_rule_init(&rule, sizeof rule);
+    rule.pattern = "a";
+    assert_int_equal(lds_keymap_add(keymap, &rule, &err), LDS_ERR_NAME);
+    assert_string_equal(err.message, "expected one exact rule for a name, found another for \"a\"");
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    assert_int_equal(lds_keymap_apply(keymap, &scratch, lds_name_of("a", 1), 0, NULL, &mapped, NULL), LDS_OK);
+    assert_string_equal(mapped.name, "b");
+    lds_keymap_scratch_destroy(&scratch);
+    lds_keymap_free(keymap);
+}
+
+static void json_that_is_no_keymap_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *message;
+    } cases[] = {
+        {"", "m: expected a value, found the end of the text (at byte 0)"},
+        {"[]", "m: expected an object with the field \"rules\", found an array (at byte 0)"},
+        {"{}", "m: expected the field \"rules\", found the end of an object (at byte 1)"},
+        {"{\"rule\":[]}", "m: expected the field \"rules\", found \"rule\" (at byte 1)"},
+        {"{\"rules\":{}}", "m: rules: expected an array, found an object (at byte 9)"},
+        {"{\"rules\":[],\"x\":1}", "m: expected no field but \"rules\", found a field (at byte 12)"},
+        {"{\"rules\":[1]}", "m: rules[0]: expected an object, found a number (at byte 10)"},
+        {"{\"rules\":[]} x", "m: expected nothing after the value, found 'x' (at byte 13)"},
+        {"{\"rules\":[{}]}", "m: rules[0]: expected one of exact, prefix, regex, found none (at byte 10)"},
+        {"{\"rules\":[{\"exact\":\"a\"},{\"too\":\"a\"}]}",
+         "m: rules[1]: expected one of exact, prefix, regex, to, drop, add_dim, reshape, found \"too\" (at byte 25)"},
+        {"{\"rules\":[{\"exact\":1}]}", "m: rules[0].exact: expected a string, found a number (at byte 19)"},
+        {"{\"rules\":[{\"to\":null}]}", "m: rules[0].to: expected a string, found null (at byte 16)"},
+        {"{\"rules\":[{\"exact\":\"a\\u0000\"}]}",
+         "m: rules[0].exact: expected a string without NUL, found one with \\u0000 (at byte 19)"},
+        {"{\"rules\":[{\"exact\":\"a\",\"exact\":\"b\"}]}",
+         "m: rules[0].exact: expected the field once, found it again (at byte 23)"},
+        {"{\"rules\":[{\"exact\":\"a\",\"regex\":\"b\"}]}",
+         "m: rules[0].regex: expected one of exact, prefix, regex, found a second (at byte 23)"},
+        {"{\"rules\":[{\"drop\":1}]}",
+         "m: rules[0].drop: expected true or false, found a number (at byte 18)"},
+        {"{\"rules\":[{\"add_dim\":1.0}]}",
+         "m: rules[0].add_dim: expected an integer from -64 to 63, found another number (at byte 21)"},
+        {"{\"rules\":[{\"add_dim\":-65}]}",
+         "m: rules[0].add_dim: expected an integer from -64 to 63, found another number (at byte 21)"},
+        {"{\"rules\":[{\"add_dim\":\"1\"}]}",
+         "m: rules[0].add_dim: expected an integer, found a string (at byte 21)"},
+        {"{\"rules\":[{\"reshape\":1}]}",
+         "m: rules[0].reshape: expected an array of integers, found a number (at byte 21)"},
+        {"{\"rules\":[{\"reshape\":[[]]}]}",
+         "m: rules[0].reshape: expected an integer, found an array (at byte 22)"},
+        {"{\"rules\":[{\"reshape\":[1e3]}]}",
+         "m: rules[0].reshape: expected an integer, found another number (at byte 22)"},
+        {"{\"rules\":[{\"reshape\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"
+         "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}]}",
+         "m: rules[0].reshape: expected at most 64 dimensions, found more (at byte 150)"},
+        {"{\"rules\":[{\"exact\":\"a\",\"reshape\":[-2]}]}",
+         "m: rules[0]: reshape: expected dimensions of -1 or more, found -2 (at byte 10)"},
+        {"{\"rules\":[{\"regex\":\"(\"}]}",
+         "m: rules[0]: expected a regular expression, found \"(\": missing closing parenthesis, at byte 1 of the "
+         "pattern (at byte 10)"},
+        {"{\"rules\":[{\"exact\":\"a\"},{\"exact\":\"a\"}]}",
+         "m: rules[1]: expected one exact rule for a name, found another for \"a\" (at byte 24)"},
+        {"{\"rules\":[{\"exact\":\"a\" \"to\":\"b\"}]}", "m: expected ',' or '}', found '\"' (at byte 23)"},
+        {"{\"rules\":[{\"exact\":\"\xFF\"}]}", "m: expected text in UTF-8, found byte 0xFF (at byte 20)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lds_keymap *keymap = (void *)1;
+        lds_error err = LDS_ERROR_INIT;
+        size_t n = strlen(cases[i].json);
+        assert_int_equal(lds_keymap_from_json(&keymap, cases[i].json, n, "m", &err), LDS_ERR_MALFORMED);
+        assert_null(keymap);
+        assert_string_equal(err.message, cases[i].message);
+        assert_int_equal(lds_keymap_from_json(&keymap, cases[i].json, n, "m", NULL), LDS_ERR_MALFORMED);
+    }
+}
+
+static void rules_of_other_versions_are_taken(void **state)
+{
+    (void)state;
+    struct {
+        lds_keymap_rule rule;
+        uint64_t newer;
+    } larger = {.newer = 1};
+    lds_keymap *keymap;
+    assert_int_equal(lds_keymap_new(&keymap, NULL), LDS_OK);
+    /* what a caller knows whose struct ends after "drop" */
+    lds_keymap_rule rule;
+    memset(&rule, 0xEE, sizeof rule);
+    lds_keymap_rule_init(&rule, offsetof(lds_keymap_rule, add_dim));
+    rule.pattern = "a";
+    assert_int_equal(lds_keymap_add(keymap, &rule, NULL), LDS_OK);
+    lds_keymap_rule_init(&larger.rule, sizeof larger);
+    assert_int_equal(larger.newer, 0);
+    larger.rule.pattern = "b";
+    assert_int_equal(lds_keymap_add(keymap, &larger.rule, NULL), LDS_OK);
+    larger.rule.pattern = "c";
+    larger.newer = 1;
+    assert_int_equal(lds_keymap_add(keymap, &larger.rule, NULL), LDS_ERR_UNSUPPORTED);
+    lds_keymap_free(keymap);
+}
+
+/* ---- memory that cannot be had ---- */
+
+static int calls_left; /* to PCRE2 until the one that fails; 0 for none */
+
+static bool may_succeed(void)
+{
+    return !calls_left || --calls_left;
+}
+
+pcre2_code *__real_pcre2_compile_8(PCRE2_SPTR pattern, size_t nbytes, uint32_t options, int *code,
+                                   size_t *offset, pcre2_compile_context *context);
+pcre2_code *__wrap_pcre2_compile_8(PCRE2_SPTR pattern, size_t nbytes, uint32_t options, int *code,
+                                   size_t *offset, pcre2_compile_context *context);
+pcre2_code *__wrap_pcre2_compile_8(PCRE2_SPTR pattern, size_t nbytes, uint32_t options, int *code,
+                                   size_t *offset, pcre2_compile_context *context)
+{
+    if (may_succeed())
+        return __real_pcre2_compile_8(pattern, nbytes, options, code, offset, context);
+    *code = PCRE2_ERROR_HEAP_FAILED;
+    *offset = 0;
+    return NULL;
+}
+
+pcre2_match_context *__real_pcre2_match_context_create_8(pcre2_general_context *context);
+pcre2_match_context *__wrap_pcre2_match_context_create_8(pcre2_general_context *context);
+pcre2_match_context *__wrap_pcre2_match_context_create_8(pcre2_general_context *context)
+{
+    return may_succeed() ? __real_pcre2_match_context_create_8(context) : NULL;
+}
+
+pcre2_match_data *__real_pcre2_match_data_create_8(uint32_t n_pairs, pcre2_general_context *context);
+pcre2_match_data *__wrap_pcre2_match_data_create_8(uint32_t n_pairs, pcre2_general_context *context);
+pcre2_match_data *__wrap_pcre2_match_data_create_8(uint32_t n_pairs, pcre2_general_context *context)
+{
+    return may_succeed() ? __real_pcre2_match_data_create_8(n_pairs, context) : NULL;
+}
+
+/* Read a key map and apply it. */
+static lds_status read_and_apply(lds_error *err)
+{
+    static const char json[] = "{\"rules\":[{\"exact\":\"a\",\"to\":\"b\"},{\"prefix\":\"m.\",\"to\":\"\"},"
+                               "{\"regex\":\"(x)\",\"to\":\"<$1>\"},{\"regex\":\"(y)(z)\",\"to\":\"$2$1\"},"
+                               "{\"prefix\":\"\",\"reshape\":[-1]}]}";
+    lds_keymap *keymap;
+    LDS_TRY(lds_keymap_from_json(&keymap, json, sizeof json - 1, "m", err));
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    uint64_t shape[] = {2, 3};
+    lds_status status = lds_keymap_apply(keymap, &scratch, lds_name_of("m.xyz", 5), 2, shape, &mapped, err);
+    if (!status) {
+        assert_string_equal(mapped.name, "<x>zy");
+        assert_int_equal(mapped.shape[0], 6);
+    }
+    lds_keymap_scratch_destroy(&scratch);
+    lds_keymap_free(keymap);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (uint64_t n = 1; failed; n++) {
+        lds_error err = LDS_ERROR_INIT;
+        faults_arm(n);
+        lds_status status = read_and_apply(&err);
+        failed = faults_disarm();
+        assert_int_equal(status, failed ? LDS_ERR_MEMORY : LDS_OK);
+        assert_true(!failed || strstr(err.message, "out of memory: "));
+        assert_true(failed || n > 20);
+    }
+}
+
+/* PCRE2 allocates by itself: two patterns with their limits, and what they match with. */
+static void every_allocation_of_patterns_may_fail(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 7; n++) {
+        lds_error err = LDS_ERROR_INIT;
+        calls_left = n;
+        lds_status status = read_and_apply(&err);
+        assert_int_equal(status, n < 7 ? LDS_ERR_MEMORY : LDS_OK);
+        assert_int_equal(calls_left, n < 7 ? 0 : 1);
+        calls_left = 0;
+    }
+}
+
+/* ---- the document ---- */
+
+static char *read_document(void)
+{
+    const char *root = getenv("LDS_SOURCE_DIR");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/docs/keymap.md", root ? root : ".");
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail_msg("%s cannot be opened: run in the source directory, or set LDS_SOURCE_DIR", path);
+    static char text[65536];
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[n] = 0;
+    return text;
+}
+
+/* The next cell of a line of a table, without its quotes; *line moves on to the bar after it. */
+static char *next_cell(char **line)
+{
+    static char cells[4][256];
+    static unsigned turn;
+    char *cell = cells[turn++ % 4], *bar = strchr(*line, '|');
+    assert_non_null(bar);
+    size_t skip = strspn(*line, " `"), n = (size_t)(bar - *line);
+    assert_true(n < sizeof cells[0]);
+    snprintf(cell, sizeof cells[0], "%.*s", (int)(n > skip ? n - skip : 0), *line + skip);
+    for (n = strlen(cell); n && strchr(" `", cell[n - 1]); n--)
+        cell[n - 1] = 0;
+    *line = bar + 1;
+    return cell;
+}
+
+static uint32_t read_shape(char *text, uint64_t *shape)
+{
+    uint32_t n = 0;
+    for (char *number = strtok(text, ", "); number; number = strtok(NULL, ", "))
+        shape[n++] = strtoull(number, NULL, 10);
+    return n;
+}
+
+/* One line of the example's table. */
+static void check_example(const lds_keymap *keymap, char *line)
+{
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    lds_error err = LDS_ERROR_INIT;
+    uint64_t shape[8], new_shape[8];
+    line++;
+    const char *name = next_cell(&line);
+    uint32_t n_dims = read_shape(next_cell(&line), shape);
+    const char *new_name = next_cell(&line);
+    uint32_t new_n_dims = read_shape(next_cell(&line), new_shape);
+    if (lds_keymap_apply(keymap, &scratch, lds_name_of(name, strlen(name)), n_dims, shape, &mapped, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(mapped.dropped, !strcmp(new_name, "dropped"));
+    if (!mapped.dropped) {
+        assert_string_equal(mapped.name, new_name);
+        assert_int_equal(mapped.n_dims, new_n_dims);
+        assert_memory_equal(mapped.shape, new_shape, new_n_dims * sizeof *shape);
+    }
+    lds_keymap_scratch_destroy(&scratch);
+}
+
+static void example_of_the_document_does_what_it_says(void **state)
+{
+    (void)state;
+    char *text = read_document(), *json = strstr(text, "```json\n"), *end, *line;
+    assert_non_null(json);
+    json += strlen("```json\n");
+    end = strstr(json, "```");
+    assert_non_null(end);
+    line = strstr(end, "|---|---|---|---|\n");
+    assert_non_null(line);
+    *end = 0;
+    lds_keymap *keymap = keymap_of(json);
+    int n = 0;
+    for (line = strchr(line, '\n') + 1; *line == '|'; line = strchr(line, '\n') + 1, n++)
+        check_example(keymap, line);
+    assert_true(n >= 15);
+    lds_keymap_free(keymap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +614,16 @@ int main(void)
         cmocka_unit_test(shapes_gain_dimensions),
         cmocka_unit_test(shapes_are_reshaped),
         cmocka_unit_test(thousands_of_exact_rules_are_found),
+        cmocka_unit_test(names_that_grow_too_long_are_refused),
+        cmocka_unit_test(patterns_that_take_too_long_are_refused),
+        cmocka_unit_test(rules_that_are_none_are_refused),
+        cmocka_unit_test(patterns_that_are_none_are_refused),
+        cmocka_unit_test(second_exact_rule_for_a_name_is_refused),
+        cmocka_unit_test(json_that_is_no_keymap_is_refused),
+        cmocka_unit_test(rules_of_other_versions_are_taken),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(every_allocation_of_patterns_may_fail),
+        cmocka_unit_test(example_of_the_document_does_what_it_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
