@@ -44,7 +44,9 @@ def test_shell_blocks_run_as_printed(directory, build_dir):
     assert len(blocks) >= 5
     environment = os.environ | {
         "PATH": f"{build_dir}:{os.environ['PATH']}",
+        # As installed, but where it was built; tests/install/ tries the real thing.
         "PKG_CONFIG_PATH": str(build_dir / "meson-uninstalled"),
+        "C_INCLUDE_PATH": str(ROOT / "include"),
         "LD_LIBRARY_PATH": str(build_dir),
     }
     script = "set -euo pipefail\nset -x\n" + "".join(blocks)
