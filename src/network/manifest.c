@@ -329,9 +329,10 @@ lds_status lds_network_from_manifest(lds_network **network, const char *json, si
     *network = NULL;
     lds_error unread = LDS_ERROR_INIT;
     manifest m = {.err = err ? err : &unread};
-    char *text; /* the reader changes what it reads */
-    LDS_TRY(lds_copy_string(&text, json, nbytes, m.err));
-    lds_status status = lds_builder_new(&m.builder, LDS_F32, m.err);
+    char *text = NULL; /* the reader changes what it reads */
+    lds_status status = lds_copy_string(&text, json, nbytes, m.err);
+    if (!status)
+        status = lds_builder_new(&m.builder, LDS_F32, m.err);
     if (!status) {
         lds_json_init(&m.json, text, nbytes, m.err);
         status = read_manifest(&m);

@@ -1,4 +1,4 @@
-/* The linker's --wrap leads what is linked statically here for malloc, calloc and realloc. */
+/* The linker's --wrap leads what is linked statically here for malloc, calloc, realloc and aligned_alloc. */
 #include "tests/unit/faults.h"
 
 #include <stdatomic.h>
@@ -7,9 +7,11 @@
 void *__real_malloc(size_t nbytes);
 void *__real_calloc(size_t n, size_t nbytes);
 void *__real_realloc(void *data, size_t nbytes);
+void *__real_aligned_alloc(size_t alignment, size_t nbytes);
 void *__wrap_malloc(size_t nbytes);
 void *__wrap_calloc(size_t n, size_t nbytes);
 void *__wrap_realloc(void *data, size_t nbytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t nbytes);
 
 static atomic_uint_fast64_t left; /* allocations until the one that fails; 0 for none */
 static atomic_bool failed;
@@ -38,6 +40,11 @@ void *__wrap_calloc(size_t n, size_t nbytes)
 void *__wrap_realloc(void *data, size_t nbytes)
 {
     return fails() ? NULL : __real_realloc(data, nbytes);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t nbytes)
+{
+    return fails() ? NULL : __real_aligned_alloc(alignment, nbytes);
 }
 
 void faults_arm(uint64_t n)

@@ -9,6 +9,7 @@
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/network/builder.h"
+#include "tests/unit/faults.h"
 
 static lds_builder *new_builder(lds_dtype dtype)
 {
@@ -636,6 +637,129 @@ static void pipelines_and_integer_dtypes_are_refused(void **state)
     free_fake(&checkpoint);
 }
 
+/* ------------------------------------- allocations that fail -------------------------------------------- */
+
+/* Fails as the allocation that fails says; *net is then NULL, and whatever was taken is given back. */
+static lds_status build(lds_network **net, lds_error *err)
+{
+    lds_builder *b;
+    *net = NULL;
+    lds_status status = lds_builder_new(&b, LDS_F32, err);
+    if (status)
+        return status;
+    lds_builder_set_architecture(b, "Some");
+    for (int i = 0; i < 40; i++) {
+        lds_scope scope = lds_builder_enter(b, "layer.%d.%0*d", i, i * 10, 0);
+        lds_builder_push_dtype(b, i % 2 ? LDS_F16 : LDS_F32);
+        lds_builder_add(b, "w", LDS_DTYPE_NONE, SHAPE(3, 2), i % 3 ? &ones : &zeros);
+        lds_builder_leave(b, scope);
+    }
+    lds_builder_add(b, "x", LDS_F32, SHAPE(2), &ones);
+    lds_builder_tie(b, "y", "x");
+    return lds_builder_finish(net, b, err);
+}
+
+static void building_survives_each_failed_allocation(void **state)
+{
+    (void)state;
+    uint64_t n = 1;
+    for (bool failed = true; failed; n++) {
+        lds_network *net;
+        lds_error err = LDS_ERROR_INIT;
+        faults_arm(n);
+        lds_status status = build(&net, &err);
+        failed = faults_disarm();
+        assert_int_equal(status, failed ? LDS_ERR_MEMORY : LDS_OK);
+        assert_true(!net == failed);
+        assert_true(!failed || strstr(err.message, "out of memory"));
+        lds_network_free(net);
+    }
+    assert_true(n > 10);
+}
+
+/* The operation that fails has changed nothing; then it is done without a failure. */
+static void changes_are_whole_or_none(void **state)
+{
+    (void)state;
+    enum { INIT, TO, SET_DTYPE, BIND, N_CHANGES };
+    lds_network *net;
+    assert_int_equal(build(&net, NULL), LDS_OK);
+    lds_param *x = lds_network_find(net, "x"), *first = lds_network_param(net, 0);
+    float mine[2] = {4, 5};
+    int n_releases = 0;
+    for (int change = 0; change < N_CHANGES; change++) {
+        bool failed = true;
+        for (uint64_t n = 1; failed; n++) {
+            void *x_data = lds_param_data(x), *first_data = lds_param_data(first);
+            lds_dtype x_dtype = lds_param_dtype(x), first_dtype = lds_param_dtype(first);
+            faults_arm(n);
+            lds_status status = change == INIT ? lds_network_init(net, 0, NULL)
+                                : change == TO ? lds_network_to(net, LDS_BF16, NULL)
+                                : change == SET_DTYPE
+                                    ? lds_param_set_dtype(x, LDS_F32, NULL)
+                                    : lds_param_bind(x, mine, 8, count_release, &n_releases, NULL);
+            failed = faults_disarm();
+            assert_true(!failed || n < 100);
+            if (!status) /* threads may fail to start: those that there are do the work */
+                break;
+            assert_int_equal(status, LDS_ERR_MEMORY);
+            assert_ptr_equal(lds_param_data(x), x_data);
+            assert_ptr_equal(lds_param_data(first), first_data);
+            assert_int_equal(lds_param_dtype(x), x_dtype);
+            assert_int_equal(lds_param_dtype(first), first_dtype);
+            assert_int_equal(n_releases, 0);
+        }
+    }
+    assert_ptr_equal(lds_param_data(x), mine);
+    assert_int_equal(lds_param_dtype(first), LDS_BF16);
+    lds_network_free(net);
+    assert_int_equal(n_releases, 1);
+}
+
+static void copying_a_checkpoint_survives_each_failed_allocation(void **state)
+{
+    (void)state;
+    enum { N = 500 };
+    static lds_tensor tensors[N];
+    static char buffer[N * 100];
+    lds_checkpoint checkpoint;
+    fake_checkpoint(&checkpoint, tensors, N, buffer);
+    bool failed = true;
+    uint64_t n = 1;
+    for (; failed; n++) {
+        lds_network *net;
+        faults_arm(n);
+        lds_status status = lds_network_from_checkpoint(&net, &checkpoint, LDS_F16, NULL);
+        failed = faults_disarm();
+        assert_int_equal(status, failed ? LDS_ERR_MEMORY : LDS_OK);
+        assert_true(!net == failed);
+        lds_network_free(net);
+    }
+    assert_true(n > 5);
+    free_fake(&checkpoint);
+}
+
+static void manifests_survive_each_failed_allocation(void **state)
+{
+    (void)state;
+    const char *json = "[{\"name\":\"w\",\"dtype\":\"F32\",\"shape\":[2],\"init\":\"normal\"},"
+                       "{\"name\":\"t\",\"tied_to\":\"w\"}]";
+    bool failed = true;
+    uint64_t n = 1;
+    for (; failed; n++) {
+        lds_network *net;
+        lds_error err = LDS_ERROR_INIT;
+        faults_arm(n);
+        lds_status status = lds_network_from_manifest(&net, json, strlen(json), "n.json", &err);
+        failed = faults_disarm();
+        assert_int_equal(status, failed ? LDS_ERR_MEMORY : LDS_OK);
+        assert_true(!net == failed);
+        assert_true(!failed || (strstr(err.message, "n.json: ") && strstr(err.message, "out of memory")));
+        lds_network_free(net);
+    }
+    assert_true(n > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,6 +785,10 @@ int main(void)
         cmocka_unit_test(placing_keeps_the_callers_memory_the_callers),
         cmocka_unit_test(checkpoint_becomes_a_network),
         cmocka_unit_test(pipelines_and_integer_dtypes_are_refused),
+        cmocka_unit_test(building_survives_each_failed_allocation),
+        cmocka_unit_test(changes_are_whole_or_none),
+        cmocka_unit_test(copying_a_checkpoint_survives_each_failed_allocation),
+        cmocka_unit_test(manifests_survive_each_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
