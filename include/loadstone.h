@@ -81,11 +81,11 @@ enum {
     LDS_ERR_CHANGED = -22,     /* a file changed or shrank between opening and the end of the load */
     LDS_ERR_MALFORMED = -30,   /* a file breaks its format's rules */
     LDS_ERR_TRUNCATED = -31,   /* a file ends before its header says it does */
-    LDS_ERR_NOT_WEIGHTS = -32, /* a git-lfs pointer, a web page, or another kind of file under a weights' name */
+    LDS_ERR_NOT_WEIGHTS = -32, /* a git-lfs pointer, a web page, or another file with a weights' name */
     LDS_ERR_UNSUPPORTED = -40, /* valid, but not something that this version can do */
-    LDS_ERR_MISMATCH = -50,    /* checkpoint and network do not fit: missing, unexpected or mismatched names */
-    LDS_ERR_MEMORY = -60,      /* memory could not be had */
-    LDS_ERR_CANCELLED = -70    /* the progress callback asked to stop */
+    LDS_ERR_MISMATCH = -50, /* checkpoint and network do not fit: missing, unexpected or mismatched names */
+    LDS_ERR_MEMORY = -60,   /* memory could not be had */
+    LDS_ERR_CANCELLED = -70 /* the progress callback asked to stop */
 };
 
 #define LDS_NO_OFFSET UINT64_MAX
@@ -107,7 +107,9 @@ typedef struct lds_error {
     char message[1024];     /* NUL-terminated UTF-8 */
 } lds_error;
 
+/* clang-format off */
 #define LDS_ERROR_INIT {sizeof(lds_error), 0, 0, LDS_NO_OFFSET, 0, 0, {0}}
+/* clang-format on */
 
 /* The name of a status, "LDS_ERR_TRUNCATED"; a string constant, never NULL. */
 LDS_API const char *lds_status_name(lds_status status);
@@ -312,14 +314,14 @@ typedef struct lds_param lds_param;
  * included, are those of torch.nn.init; fans are taken from the parameter's shape.
  */
 typedef enum lds_init_kind {
-    LDS_INIT_NONE = 0,         /* it cannot be initialised: it has to come from a checkpoint */
+    LDS_INIT_NONE = 0, /* it cannot be initialised: it has to come from a checkpoint */
     LDS_INIT_ZEROS = 1,
     LDS_INIT_ONES = 2,
-    LDS_INIT_CONSTANT = 3,     /* a */
-    LDS_INIT_NORMAL = 4,       /* mean a, standard deviation b */
-    LDS_INIT_TRUNC_NORMAL = 5, /* mean a, standard deviation b, cut at lo and hi */
-    LDS_INIT_UNIFORM = 6,      /* lo to hi, hi excluded */
-    LDS_INIT_ARANGE = 7,       /* a, a + b, a + 2 b, ... along the last dimension; also for integers */
+    LDS_INIT_CONSTANT = 3,         /* a */
+    LDS_INIT_NORMAL = 4,           /* mean a, standard deviation b */
+    LDS_INIT_TRUNC_NORMAL = 5,     /* mean a, standard deviation b, cut at lo and hi */
+    LDS_INIT_UNIFORM = 6,          /* lo to hi, hi excluded */
+    LDS_INIT_ARANGE = 7,           /* a, a + b, a + 2 b, ... along the last dimension; also for integers */
     LDS_INIT_XAVIER_UNIFORM = 10,  /* gain a */
     LDS_INIT_XAVIER_NORMAL = 11,   /* gain a */
     LDS_INIT_KAIMING_UNIFORM = 12, /* negative slope a of the leaky_relu that follows; fan in */
@@ -535,12 +537,12 @@ typedef struct lds_keymap_rule {
     size_t struct_size;
     lds_match match;
     const char *pattern;
-    const char *to;          /* what replaces the name, the prefix or each match of a pattern, where $1 and
-                                ${name} are captures and $$ is a dollar sign; NULL keeps the name */
-    bool drop;               /* the tensor is not loaded, and not reported as unexpected */
-    int32_t add_dim;         /* a dimension of 1 is inserted here, negative from the end; default LDS_NO_DIM */
-    const int64_t *reshape;  /* new shape of the same number of elements, one dimension may be -1; or NULL */
-    uint32_t n_reshape;      /* number of dimensions in reshape */
+    const char *to;         /* what replaces the name, the prefix or each match of a pattern, where $1 and
+                               ${name} are captures and $$ is a dollar sign; NULL keeps the name */
+    bool drop;              /* the tensor is not loaded, and not reported as unexpected */
+    int32_t add_dim;        /* a dimension of 1 is inserted here, negative from the end; default LDS_NO_DIM */
+    const int64_t *reshape; /* new shape of the same number of elements, one dimension may be -1; or NULL */
+    uint32_t n_reshape;     /* number of dimensions in reshape */
 } lds_keymap_rule;
 
 #define LDS_NO_DIM INT32_MIN
@@ -595,21 +597,21 @@ typedef struct lds_progress {
 
 typedef struct lds_load_options {
     size_t struct_size;
-    lds_dtype dtype;              /* of all float parameters; default LDS_DTYPE_NONE, each parameter's own */
-    const char *const *keep_f32;  /* globs of names of float parameters that become F32 whatever dtype says */
-    size_t n_keep_f32;            /* default 0 */
-    const char *const *names;     /* globs of the parameters to load; the others are not touched */
-    size_t n_names;               /* default 0: all */
-    const lds_keymap *keymap;     /* from tensor names to parameter names; default NULL: the same names */
-    bool strict;                  /* missing or unexpected names are an error; default true */
-    bool ignore_mismatched;       /* a tensor of another shape counts as missing; default false: an error */
-    bool init_missing;            /* initialise what is missing, when not strict; default true */
-    bool lazy;                    /* leave mapped pages to be read on first use; default false */
-    uint64_t seed;                /* of init_missing; default 0 */
-    lds_io io;                    /* default LDS_IO_AUTO */
-    uint32_t n_threads;           /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks */
-    uint64_t window_nbytes;       /* most memory for bytes on their way, at least 64 KiB for each thread;
-                                     default 0: 64 MiB */
+    lds_dtype dtype;             /* of all float parameters; default LDS_DTYPE_NONE, each parameter's own */
+    const char *const *keep_f32; /* globs of names of float parameters that become F32 whatever dtype says */
+    size_t n_keep_f32;           /* default 0 */
+    const char *const *names;    /* globs of the parameters to load; the others are not touched */
+    size_t n_names;              /* default 0: all */
+    const lds_keymap *keymap;    /* from tensor names to parameter names; default NULL: the same names */
+    bool strict;                 /* missing or unexpected names are an error; default true */
+    bool ignore_mismatched;      /* a tensor of another shape counts as missing; default false: an error */
+    bool init_missing;           /* initialise what is missing, when not strict; default true */
+    bool lazy;                   /* leave mapped pages to be read on first use; default false */
+    uint64_t seed;               /* of init_missing; default 0 */
+    lds_io io;                   /* default LDS_IO_AUTO */
+    uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks */
+    uint64_t window_nbytes;      /* most memory for bytes on their way, at least 64 KiB for each thread;
+                                    default 0: 64 MiB */
     const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
@@ -650,8 +652,8 @@ typedef struct lds_transfer {
     uint64_t param_offset; /* of the first byte, in the parameter */
     uint64_t n_elements;
     lds_dtype src_dtype;
-    lds_dtype dst_dtype;   /* the dtype that the parameter will have */
-    bool mapped;           /* in place: nothing is copied */
+    lds_dtype dst_dtype; /* the dtype that the parameter will have */
+    bool mapped;         /* in place: nothing is copied */
 } lds_transfer;
 
 /*

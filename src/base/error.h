@@ -5,11 +5,11 @@
 #include "loadstone.h"
 
 /* Return the status of a failed call to the caller. */
-#define LDS_TRY(call)                \
-    do {                             \
+#define LDS_TRY(call)                    \
+    do {                                 \
         lds_status try_status_ = (call); \
-        if (try_status_)             \
-            return try_status_;      \
+        if (try_status_)                 \
+            return try_status_;          \
     } while (0)
 
 #define LDS_PRINTF(string, first) __attribute__((format(printf, string, first)))

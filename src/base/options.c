@@ -17,10 +17,12 @@ lds_status lds_options_import(void *taken, size_t known_size, const void *option
     size_t size;
     memcpy(&size, options, sizeof size);
     if (size < sizeof size)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: struct_size is %zu: initialise the struct first", size);
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: struct_size is %zu: initialise the struct first",
+                        size);
     for (size_t i = known_size; i < size; i++)
         if (((const unsigned char *)options)[i])
-            return lds_fail(err, LDS_ERR_UNSUPPORTED, "options: this version of the library is too old for them");
+            return lds_fail(err, LDS_ERR_UNSUPPORTED,
+                            "options: this version of the library is too old for them");
     memcpy(taken, options, size < known_size ? size : known_size);
     return LDS_OK;
 }

@@ -72,7 +72,8 @@ static void *map_anonymous(size_t nbytes)
     return aligned;
 }
 
-static lds_status take_from_allocator(lds_storage *s, size_t nbytes, const lds_allocator *allocator, lds_error *err)
+static lds_status take_from_allocator(lds_storage *s, size_t nbytes, const lds_allocator *allocator,
+                                      lds_error *err)
 {
     lds_allocator *copy;
     LDS_TRY(lds_calloc(&copy, 1, sizeof *copy, err));
@@ -80,7 +81,8 @@ static lds_status take_from_allocator(lds_storage *s, size_t nbytes, const lds_a
     s->data = copy->alloc(copy->ctx, nbytes, ALIGNMENT);
     if (!s->data) {
         free(copy);
-        return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes", nbytes);
+        return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes",
+                        nbytes);
     }
     s->ctx = copy;
     s->release = release_allocated;
@@ -102,7 +104,8 @@ static lds_status take_from_system(lds_storage *s, size_t nbytes, lds_error *err
     return LDS_OK;
 }
 
-lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator, lds_error *err)
+lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator,
+                           lds_error *err)
 {
     nbytes = nbytes ? nbytes : 1;
     if (nbytes > SIZE_MAX / 2)
@@ -127,7 +130,8 @@ lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint6
         return lds_fail_memory(err, nbytes);
     LDS_TRY(storage_make(&s, err));
     /* Without NORESERVE the kernel would count the whole file as if all of it were going to be written to. */
-    void *p = mmap(NULL, (size_t)nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
+    void *p =
+        mmap(NULL, (size_t)nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
     if (p == MAP_FAILED) {
         int why = errno;
         free(s);

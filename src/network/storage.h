@@ -20,7 +20,8 @@ struct lds_storage {
  * nbytes of new memory, at least one, aligned to 4096: from the allocator, which is copied, or from the system
  * if it is NULL. Contents are undefined.
  */
-lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator, lds_error *err);
+lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator,
+                           lds_error *err);
 
 /* A private, writable mapping of nbytes of a file at offset, which begins a page. No page is made present. */
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err);

@@ -13,8 +13,10 @@ static void error_names_file_tensor_and_byte(void **state)
 {
     (void)state;
     lds_error err = LDS_ERROR_INIT;
-    assert_int_equal(lds_fail_at(&err, LDS_ERR_MALFORMED, 17, "expected %d, found %d", 2, 3), LDS_ERR_MALFORMED);
-    assert_int_equal(lds_error_context(&err, LDS_ERR_MALFORMED, "a/b.safetensors", "w.weight"), LDS_ERR_MALFORMED);
+    assert_int_equal(lds_fail_at(&err, LDS_ERR_MALFORMED, 17, "expected %d, found %d", 2, 3),
+                     LDS_ERR_MALFORMED);
+    assert_int_equal(lds_error_context(&err, LDS_ERR_MALFORMED, "a/b.safetensors", "w.weight"),
+                     LDS_ERR_MALFORMED);
     assert_string_equal(err.message, "a/b.safetensors: w.weight: expected 2, found 3 (at byte 17)");
     assert_int_equal(err.offset, 17);
     assert_int_equal(err.file_nbytes, strlen("a/b.safetensors"));
@@ -46,7 +48,7 @@ static void names_find_what_was_added(void **state)
 {
     (void)state;
     enum { N = 100000 };
-    char (*texts)[16] = calloc(N, sizeof *texts);
+    char(*texts)[16] = calloc(N, sizeof *texts);
     lds_names names = {0};
     uint32_t found;
     for (uint32_t i = 0; i < N; i++) {
