@@ -10,6 +10,8 @@
  *             the smaller and larger of signed lanes
  *   select_gt16, select_eq16 (v, a, b, w)
  *             v, but w in the lanes where a > b (signed), or a == b
+ *   any_nan(block32)
+ *             whether one of its lanes is NaN as F32
  *   select_nan(v, x, w)
  *             v, but w in the lanes where x is NaN as F32
  *   round_high(x)
@@ -149,12 +151,14 @@ INLINE void store_f32(uint8_t *dst, block32 x)
         store_vector(dst + 4 * LANES * i, x.v[i]);
 }
 
+/* Weights have no NaN: so its quiet bit waits for a block that has one. Its low half must not round up. */
 INLINE void store_bf16(uint8_t *dst, block32 x)
 {
-    for (int i = 0; i < 4; i++) {
-        v32 quiet = x.v[i] | 0x00400000;
-        x.v[i] = select_nan(round_high(x.v[i]), x.v[i], quiet);
-    }
+    if (__builtin_expect(any_nan(x), 0))
+        for (int i = 0; i < 4; i++)
+            x.v[i] = select_nan(x.v[i], x.v[i], (x.v[i] | 0x00400000) & 0xFFFF0000);
+    for (int i = 0; i < 4; i++)
+        x.v[i] = round_high(x.v[i]);
     store_16(dst, narrow_high(x));
 }
 

@@ -38,6 +38,15 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)vmaxq_s32((int32x4_t)a, (int32x4_t)b);
 }
 
+/* The larger of two numbers is NaN if one of them is; in the whole vector, if there is one. */
+INLINE bool any_nan(block32 x)
+{
+    float32x4_t low = vmaxq_f32((float32x4_t)x.v[0], (float32x4_t)x.v[1]);
+    float32x4_t high = vmaxq_f32((float32x4_t)x.v[2], (float32x4_t)x.v[3]);
+    float32_t most = vmaxvq_f32(vmaxq_f32(low, high));
+    return most != most;
+}
+
 INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
     uint32x4_t number = vceqq_f32((float32x4_t)x, (float32x4_t)x);

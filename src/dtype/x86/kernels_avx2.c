@@ -16,6 +16,13 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)_mm256_max_epi32((__m256i)a, (__m256i)b);
 }
 
+INLINE bool any_nan(block32 x)
+{
+    __m256 low = _mm256_cmp_ps((__m256)x.v[0], (__m256)x.v[1], _CMP_UNORD_Q);
+    __m256 high = _mm256_cmp_ps((__m256)x.v[2], (__m256)x.v[3], _CMP_UNORD_Q);
+    return _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0;
+}
+
 INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
     __m256 nan = _mm256_cmp_ps((__m256)x, (__m256)x, _CMP_UNORD_Q);

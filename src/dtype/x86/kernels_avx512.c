@@ -16,6 +16,13 @@ INLINE v32 max32(v32 a, v32 b)
     return (v32)_mm512_max_epi32((__m512i)a, (__m512i)b);
 }
 
+INLINE bool any_nan(block32 x)
+{
+    __mmask16 low = _mm512_cmp_ps_mask((__m512)x.v[0], (__m512)x.v[1], _CMP_UNORD_Q);
+    __mmask16 high = _mm512_cmp_ps_mask((__m512)x.v[2], (__m512)x.v[3], _CMP_UNORD_Q);
+    return !_mm512_kortestz(low, high);
+}
+
 INLINE v32 select_nan(v32 v, v32 x, v32 w)
 {
     __mmask16 k = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
