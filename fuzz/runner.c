@@ -1,10 +1,11 @@
 /*
  * Drives a fuzz target without libFuzzer, with the options of libFuzzer that it has:
  *
- *     TARGET [-runs=N] [-seed=N] [-max_len=N] [-max_total_time=SECONDS] [-timeout=SECONDS] [-dict=FILE] [PATH...]
+ *     TARGET [-runs=N] [-seed=N] [-max_len=N] [-max_total_time=SECONDS] [-timeout=SECONDS] [-dict=FILE]
+ *            [PATH...]
  *
- * Files and the files of directories are tried as they are, then N inputs that are random or mutated from them.
- * Input i of a seed is always the same, so the target runs in a child process that only has to leave the
+ * Files and the files of directories are tried as they are, then N inputs that are random or mutated from
+ * them. Input i of a seed is always the same, so the target runs in a child process that only has to leave the
  * number of the input it is at: when it dies or hangs, the parent makes that input again and writes it to a
  * file. Nothing is learned from coverage: that is libFuzzer's job.
  */

@@ -13,10 +13,9 @@
 #include "src/base/memory.h"
 
 /*
- * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some hundredths of
- * a second; the heap limit, in KiB, is what that many steps may need.
+ * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some milliseconds; the heap limit, in KiB, is what that many steps may need.
  */
-enum { MATCH_LIMIT = 1000000, HEAP_LIMIT_KIB = 16384, MAX_PATTERN_SHOWN = 200 };
+enum { MATCH_LIMIT = 200000, HEAP_LIMIT_KIB = 16384, MAX_PATTERN_SHOWN = 200 };
 
 struct lds_regex {
     pcre2_code *code;
@@ -181,7 +180,8 @@ lds_status lds_regex_match(const lds_regex *regex, lds_regex_scratch *scratch, c
                            size_t nbytes, size_t start, uint32_t flags, bool *found, lds_error *err)
 {
     LDS_TRY(reserve_pairs(scratch, regex->n_groups + 1, err));
-    uint32_t options = flags & LDS_REGEX_NOT_EMPTY_AT_START ? PCRE2_NOTEMPTY_ATSTART : 0;
+    uint32_t options = (flags & LDS_REGEX_NOT_EMPTY_AT_START ? PCRE2_NOTEMPTY_ATSTART : 0) |
+                       (flags & LDS_REGEX_IS_UTF8 ? PCRE2_NO_UTF_CHECK : 0);
     PCRE2_SPTR subject = (PCRE2_SPTR)text;
     int n = pcre2_match(regex->code, subject, nbytes, start, options, scratch->match_data, regex->limits);
     /* Compiled code has a small fixed stack; the interpreter takes the heap. */

@@ -23,7 +23,10 @@ typedef struct lds_regex_scratch {
 
 #define LDS_NO_SPAN SIZE_MAX
 
-enum { LDS_REGEX_NOT_EMPTY_AT_START = 1 }; /* find only what is not empty or begins after start */
+enum {
+    LDS_REGEX_NOT_EMPTY_AT_START = 1, /* find only what is not empty or begins after start */
+    LDS_REGEX_IS_UTF8 = 2             /* text has been matched before: it need not be checked again */
+};
 
 /*
  * Compile a pattern of UTF-8 text. LDS_ERR_ARGUMENT if it is none, with the position in it as err->offset.

@@ -314,17 +314,21 @@ static lds_status replace_matches(work *w, const compiled_rule *r)
     const size_t *spans = w->scratch->regex.spans;
     bool found = true;
     begin_name(w);
-    while (found) {
+    for (uint32_t n = 0; found; n++) {
         size_t begin = spans[0], end = spans[1];
         if (begin < at || end < begin)
             return lds_fail(w->err, LDS_ERR_UNSUPPORTED,
                             "expected matches of \"%.*s\" in order, found \\K before one", MAX_SHOWN,
                             r->pattern);
+        if (n == LDS_KEYMAP_MAX_MATCHES)
+            return lds_fail(w->err, LDS_ERR_UNSUPPORTED,
+                            "expected at most %d matches of \"%.*s\", found more", LDS_KEYMAP_MAX_MATCHES,
+                            MAX_SHOWN, r->pattern);
         LDS_TRY(append(w, name + at, begin - at));
         LDS_TRY(append_replacement(w, r));
         at = end;
-        LDS_TRY(lds_regex_match(r->regex, &w->scratch->regex, name, nbytes, at,
-                                begin == end ? LDS_REGEX_NOT_EMPTY_AT_START : 0, &found, w->err));
+        uint32_t flags = LDS_REGEX_IS_UTF8 | (begin == end ? LDS_REGEX_NOT_EMPTY_AT_START : 0);
+        LDS_TRY(lds_regex_match(r->regex, &w->scratch->regex, name, nbytes, at, flags, &found, w->err));
     }
     LDS_TRY(append(w, name + at, nbytes - at));
     end_name(w);
@@ -439,6 +443,12 @@ lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratc
         memcpy(mapped->shape, shape, n_dims * sizeof *shape);
     if (!keymap)
         return LDS_OK;
+    if (name.nbytes > LDS_KEYMAP_MAX_NAME_NBYTES) {
+        lds_fail(err, LDS_ERR_UNSUPPORTED,
+                 "expected a name of at most %d bytes for a key map, found %" PRIu32,
+                 LDS_KEYMAP_MAX_NAME_NBYTES, name.nbytes);
+        return lds_error_context(err, LDS_ERR_UNSUPPORTED, NULL, name.text);
+    }
     work w = {.scratch = scratch, .mapped = mapped, .err = err};
     uint32_t exact = lds_names_find(&keymap->exact_names, name);
     lds_status status = exact == LDS_NO_INDEX ? apply_ordered(&w, &keymap->ordered)

@@ -7,7 +7,8 @@
 
 enum {
     LDS_MAX_DIMS = 64,
-    LDS_KEYMAP_MAX_NAME_NBYTES = 1 << 20 /* of a name that rules made */
+    LDS_KEYMAP_MAX_NAME_NBYTES = 1 << 16, /* of a name before and after any rule */
+    LDS_KEYMAP_MAX_MATCHES = 1000         /* of one pattern in a name */
 };
 
 /* Memory for the work, reused from call to call. Zero it first. */
@@ -33,7 +34,7 @@ typedef struct lds_mapped {
  * keymap NULL keeps all. The keymap may be used by many threads at once.
  *
  * LDS_ERR_MISMATCH if a shape cannot become what a rule says, LDS_ERR_UNSUPPORTED for a pattern that takes
- * too long on the name or a name that becomes too long. Errors name the tensor.
+ * too long on the name, and for names that are too long. Errors name the tensor.
  */
 lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name,
                             uint32_t n_dims, const uint64_t *shape, lds_mapped *mapped, lds_error *err);

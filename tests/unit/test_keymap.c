@@ -212,18 +212,39 @@ static void thousands_of_exact_rules_are_found(void **state)
 static void names_that_grow_too_long_are_refused(void **state)
 {
     (void)state;
+#define SIXTEENFOLD "{\"regex\":\"^.+$\",\"to\":\"$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0$0\"}"
     lds_keymap *keymap =
-        keymap_of("{\"rules\":[{\"regex\":\"\",\"to\":\"$0twenty bytes and more\"},"
-                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"},"
-                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"},"
-                  "{\"regex\":\".\",\"to\":\"a replacement of fifty bytes, give or take a few\"}]}");
+        keymap_of("{\"rules\":[" SIXTEENFOLD "," SIXTEENFOLD "," SIXTEENFOLD "," SIXTEENFOLD "]}");
     lds_keymap_scratch scratch = {0};
     lds_mapped mapped;
     lds_error err = LDS_ERROR_INIT;
     assert_int_equal(lds_keymap_apply(keymap, &scratch, lds_name_of("name", 4), 0, NULL, &mapped, &err),
                      LDS_ERR_UNSUPPORTED);
     assert_string_equal(err.message,
-                        "name: expected a name of at most 1048576 bytes from the key map, found more");
+                        "name: expected a name of at most 65536 bytes from the key map, found more");
+    lds_keymap_scratch_destroy(&scratch);
+    lds_keymap_free(keymap);
+}
+
+static void names_that_are_too_long_are_refused(void **state)
+{
+    (void)state;
+    lds_keymap *keymap = keymap_of("{\"rules\":[{\"regex\":\"\\\\.\",\"to\":\"\"}]}");
+    lds_keymap_scratch scratch = {0};
+    lds_mapped mapped;
+    lds_error err = LDS_ERROR_INIT;
+    static char name[LDS_KEYMAP_MAX_NAME_NBYTES + 2];
+    memset(name, '.', sizeof name - 1);
+    lds_name whole = lds_name_of(name, sizeof name - 1), part = lds_name_of(name, LDS_KEYMAP_MAX_MATCHES);
+    assert_int_equal(lds_keymap_apply(keymap, &scratch, whole, 0, NULL, &mapped, &err), LDS_ERR_UNSUPPORTED);
+    assert_non_null(
+        strstr(err.message, ".: expected a name of at most 65536 bytes for a key map, found 65537"));
+    assert_int_equal(lds_keymap_apply(NULL, &scratch, whole, 0, NULL, &mapped, &err), LDS_OK);
+    assert_int_equal(lds_keymap_apply(keymap, &scratch, part, 0, NULL, &mapped, &err), LDS_OK);
+    assert_string_equal(mapped.name, "");
+    part.nbytes++;
+    assert_int_equal(lds_keymap_apply(keymap, &scratch, part, 0, NULL, &mapped, &err), LDS_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, ".: expected at most 1000 matches of \"\\.\", found more"));
     lds_keymap_scratch_destroy(&scratch);
     lds_keymap_free(keymap);
 }
@@ -240,7 +261,7 @@ static void patterns_that_take_too_long_are_refused(void **state)
         lds_keymap_apply(keymap, &scratch, lds_name_of(name, strlen(name)), 0, NULL, &mapped, &err),
         LDS_ERR_UNSUPPORTED);
     assert_non_null(
-        strstr(err.message, "aab: expected a pattern that is matched within 1000000 steps, found"));
+        strstr(err.message, "aab: expected a pattern that is matched within 200000 steps, found"));
     lds_keymap_scratch_destroy(&scratch);
     lds_keymap_free(keymap);
 }
@@ -615,6 +636,7 @@ int main(void)
         cmocka_unit_test(shapes_are_reshaped),
         cmocka_unit_test(thousands_of_exact_rules_are_found),
         cmocka_unit_test(names_that_grow_too_long_are_refused),
+        cmocka_unit_test(names_that_are_too_long_are_refused),
         cmocka_unit_test(patterns_that_take_too_long_are_refused),
         cmocka_unit_test(rules_that_are_none_are_refused),
         cmocka_unit_test(patterns_that_are_none_are_refused),
