@@ -13,7 +13,8 @@ import transformers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "golden" / "configs"
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, None: None}
-N_RANDOM = 50
+# Fifty for each family; twelve of them will do in a hurry.
+SEEDS = [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 50))]
 
 ARGUMENT, NOT_FOUND, MALFORMED, UNSUPPORTED, MISMATCH = -10, -21, -30, -40, -50
 
@@ -106,7 +107,7 @@ class Library:
                 data = lib.lds_param_data(param)
                 if data:
                     flat = (ctypes.c_float * lib.lds_param_numel(param)).from_address(data)
-                    values[self.name(param)] = torch.tensor(list(flat))
+                    values[self.name(param)] = torch.frombuffer(flat, dtype=torch.float32).clone()
         return status, values
 
 
@@ -159,7 +160,7 @@ def test_published_config(library, tmp_path, name):
 
 
 @pytest.mark.parametrize("architecture", ["T5EncoderModel", "T5Model", "T5ForConditionalGeneration"])
-@pytest.mark.parametrize("name", ["t5-small", "t5-base", "flan-t5-base", "t5-v1_1-xxl-encoder"])
+@pytest.mark.parametrize("name", ["t5-small", "flan-t5-base"])
 def test_each_t5_class(library, tmp_path, name, architecture):
     config = {**published(name), "architectures": [architecture]}
     assert library.describe(write(tmp_path, config)) == described(on_meta(config))
@@ -280,7 +281,7 @@ def random_t5(rng):
 RANDOM = {"transformer": random_transformer, "vae": random_vae, "t5": random_t5}
 
 
-@pytest.mark.parametrize("seed", range(N_RANDOM))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", RANDOM)
 def test_random_config(library, tmp_path, kind, seed):
     config = RANDOM[kind](random.Random(f"{kind} {seed}"))
@@ -505,3 +506,14 @@ def test_no_config(library, tmp_path):
     with pytest.raises(Failure) as failure:
         library.describe(tmp_path)
     assert failure.value.code == NOT_FOUND
+
+
+def test_encoder_loads_from_a_checkpoint_of_the_whole(loadstone, tmp_path):
+    """Strictly: what belongs to the decoder and the head is not unexpected."""
+    whole = class_of(TINY["t5 gated"])(transformers.T5Config(**TINY["t5 gated"]))
+    whole.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    write(tmp_path, {**saved, "architectures": ["T5EncoderModel"]})
+    report = loadstone.json("load", tmp_path, "--dtype", "bf16")
+    assert (report["missing"], report["unexpected"], report["mismatched"]) == ([], [], [])
+    assert report["tensors"] == len(list(whole.encoder.parameters()))
