@@ -1,0 +1,265 @@
+/*
+ * Loading while the system fails it: every allocation, mapping, read and status call in turn, reads that come in
+ * pieces, and a kernel that cannot make pages present. Whatever fails, parameters are as they were.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#include "loadstone.h"
+#include "tests/unit/faults.h"
+#include "tests/unit/support.h"
+
+typedef enum fault {
+    FAULT_NONE,
+    FAULT_MAP,    /* mmap() says ENOMEM */
+    FAULT_READ,   /* pread() says EIO */
+    FAULT_END,    /* pread() finds the end of the file */
+    FAULT_STAT,   /* fstat() says EIO */
+    FAULT_PIECES, /* pread() is interrupted, then gives less than it was asked for */
+    FAULT_ADVICE  /* madvise() says EINVAL, as kernels before 5.14 do */
+} fault;
+
+static fault injected;
+static atomic_long calls_left; /* until the one that fails */
+static atomic_bool has_failed;
+
+static bool fails_now(fault kind)
+{
+    if (injected != kind || atomic_fetch_sub(&calls_left, 1) != 1)
+        return false;
+    return !atomic_exchange(&has_failed, true);
+}
+
+void *__real_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
+int __real_madvise(void *data, size_t nbytes, int advice);
+int __real_fstat64(int fd, struct stat *st);
+ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
+void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
+int __wrap_madvise(void *data, size_t nbytes, int advice);
+int __wrap_fstat64(int fd, struct stat *st);
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset);
+
+void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset)
+{
+    if (!fails_now(FAULT_MAP))
+        return __real_mmap64(at, nbytes, protection, flags, fd, offset);
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
+int __wrap_madvise(void *data, size_t nbytes, int advice)
+{
+    if (injected != FAULT_ADVICE)
+        return __real_madvise(data, nbytes, advice);
+    atomic_store(&has_failed, true);
+    errno = EINVAL;
+    return -1;
+}
+
+int __wrap_fstat64(int fd, struct stat *st)
+{
+    if (!fails_now(FAULT_STAT))
+        return __real_fstat64(fd, st);
+    errno = EIO;
+    return -1;
+}
+
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
+{
+    static atomic_uint n_calls;
+    if (fails_now(FAULT_READ)) {
+        errno = EIO;
+        return -1;
+    }
+    if (fails_now(FAULT_END))
+        return 0;
+    if (injected != FAULT_PIECES)
+        return __real_pread64(fd, data, nbytes, offset);
+    if (atomic_fetch_add(&n_calls, 1) % 2) {
+        errno = EINTR;
+        return -1;
+    }
+    return __real_pread64(fd, data, nbytes < 10007 ? nbytes : 10007, offset);
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+enum { N = 1 << 20 };
+
+static char *folder;
+static lds_checkpoint *checkpoint;
+static uint16_t *values;
+
+/* half: F16 [N], converted to F32; same: F32 [4], mapped; and the network wants one more, which is missing. */
+static int set_up(void **state)
+{
+    (void)state;
+    folder = make_folder();
+    values = calloc(N + 8, sizeof *values);
+    for (int i = 0; i < N; i++)
+        values[i] = (uint16_t)(0x3C00 + i % 1024); /* 1 + k / 1024 */
+    char header[256];
+    snprintf(header, sizeof header,
+             "{\"half\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
+             "\"same\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[%d,%d]}}        ",
+             N, 2 * N, 2 * N, 2 * N + 16);
+    header[strlen(header) / 8 * 8] = 0;
+    write_safetensors(in_folder(folder, "f.safetensors"), header, values, 2 * N + 16);
+    return lds_checkpoint_open(&checkpoint, in_folder(folder, "f.safetensors"), NULL, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    lds_checkpoint_close(checkpoint);
+    free(values);
+    remove_folder(folder);
+    return 0;
+}
+
+static lds_network *make_network(void)
+{
+    const uint64_t half[] = {N}, same[] = {4}, more[] = {1000};
+    const lds_init init = {.kind = LDS_INIT_NORMAL, .b = 1};
+    lds_builder *b;
+    lds_network *net;
+    assert_int_equal(lds_builder_new(&b, LDS_F32, NULL), LDS_OK);
+    lds_builder_add(b, "half", LDS_DTYPE_NONE, 1, half, NULL);
+    lds_builder_add(b, "same", LDS_DTYPE_NONE, 1, same, NULL);
+    lds_builder_add(b, "more", LDS_DTYPE_NONE, 1, more, &init);
+    assert_int_equal(lds_builder_finish(&net, b, NULL), LDS_OK);
+    return net;
+}
+
+static bool is_right(const lds_network *net)
+{
+    const float *half = lds_param_data(lds_network_find(net, "half"));
+    for (int i = 0; i < N; i++)
+        if (half[i] != 1 + (float)(i % 1024) / 1024)
+            return false;
+    const float *more = lds_param_data(lds_network_find(net, "more"));
+    return more && lds_param_data(lds_network_find(net, "same"));
+}
+
+static lds_status load_into(lds_network *net, lds_error *err)
+{
+    lds_load_options o;
+    lds_load_options_init(&o, sizeof o);
+    o.strict = false;
+    o.n_threads = 2;
+    lds_report *report = NULL;
+    lds_status status = lds_load(net, checkpoint, &o, &report, err);
+    if (!status)
+        assert_int_equal(lds_report_count(report, LDS_REPORT_INITIALISED), 1);
+    lds_report_free(report);
+    return status;
+}
+
+/* Let call n of a kind fail for n = 1, 2, ... until a load needs fewer calls; return how many failed. */
+static int fail_each(fault kind, lds_status expected)
+{
+    for (int n = 1;; n++) {
+        lds_network *net = make_network();
+        lds_error err = LDS_ERROR_INIT;
+        atomic_store(&has_failed, false);
+        atomic_store(&calls_left, n);
+        injected = kind;
+        lds_status status = load_into(net, &err);
+        injected = FAULT_NONE;
+        bool failed = atomic_load(&has_failed);
+        if (failed && status) {
+            assert_int_equal(status, expected);
+            for (size_t i = 0; i < lds_network_n_params(net); i++)
+                assert_null(lds_param_data(lds_network_param(net, i)));
+            if (expected != LDS_ERR_MEMORY)
+                assert_non_null(strstr(err.message, "f.safetensors: "));
+        } else {
+            assert_int_equal(status, LDS_OK);
+            assert_true(is_right(net));
+        }
+        lds_network_free(net);
+        if (!failed)
+            return n - 1;
+    }
+}
+
+static void every_read_fails_once(void **state)
+{
+    (void)state;
+    assert_true(fail_each(FAULT_READ, LDS_ERR_IO) >= 4);
+    assert_true(fail_each(FAULT_END, LDS_ERR_CHANGED) >= 4);
+}
+
+static void every_mapping_fails_once(void **state)
+{
+    (void)state;
+    assert_true(fail_each(FAULT_MAP, LDS_ERR_MEMORY) >= 2);
+}
+
+static void every_status_call_fails_once(void **state)
+{
+    (void)state;
+    assert_true(fail_each(FAULT_STAT, LDS_ERR_IO) >= 1);
+}
+
+static void reads_come_in_pieces(void **state)
+{
+    (void)state;
+    lds_network *net = make_network();
+    injected = FAULT_PIECES;
+    assert_int_equal(load_into(net, NULL), LDS_OK);
+    injected = FAULT_NONE;
+    assert_true(is_right(net));
+    lds_network_free(net);
+}
+
+static void old_kernels_read_through_what_is_mapped(void **state)
+{
+    (void)state;
+    lds_network *net = make_network();
+    injected = FAULT_ADVICE;
+    atomic_store(&has_failed, false);
+    assert_int_equal(load_into(net, NULL), LDS_OK);
+    injected = FAULT_NONE;
+    assert_true(atomic_load(&has_failed));
+    assert_true(is_right(net));
+    lds_network_free(net);
+}
+
+static void every_allocation_fails_once(void **state)
+{
+    (void)state;
+    uint64_t n = 1;
+    for (bool failed = true; failed; n++) {
+        lds_network *net = make_network();
+        lds_error err = LDS_ERROR_INIT;
+        faults_arm(n);
+        lds_status status = load_into(net, &err);
+        failed = faults_disarm();
+        if (status) {
+            assert_true(failed);
+            assert_int_equal(status, LDS_ERR_MEMORY);
+            assert_non_null(strstr(err.message, "out of memory: "));
+            for (size_t i = 0; i < lds_network_n_params(net); i++)
+                assert_null(lds_param_data(lds_network_param(net, i)));
+        } else {
+            assert_true(is_right(net));
+        }
+        lds_network_free(net);
+    }
+    assert_true(n > 15);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_read_fails_once),
+        cmocka_unit_test(every_mapping_fails_once),
+        cmocka_unit_test(every_status_call_fails_once),
+        cmocka_unit_test(reads_come_in_pieces),
+        cmocka_unit_test(old_kernels_read_through_what_is_mapped),
+        cmocka_unit_test(every_allocation_fails_once),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
