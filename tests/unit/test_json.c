@@ -510,7 +510,7 @@ static void nesting_is_remembered(void **state)
 {
     (void)state;
     enum { N = LDS_JSON_MAX_DEPTH / 2 };
-    char text[N * 7 + 1], *p = text;
+    char text[N * 7 + 2], *p = text;
     for (int i = 0; i < N; i++)
         p += sprintf(p, "[{\"\":");
     *p++ = '0';
