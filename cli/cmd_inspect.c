@@ -199,10 +199,6 @@ static int run_inspect(const command_line *line, output *out)
 
 static const option options[] = {
     {"tree", 't', OPTION_FLAG, offsetof(command_line, tree), NULL, "by module, repeated blocks shown once"},
-    OPTION_ROW_JSON,
-    OPTION_ROW_VARIANT,
-    OPTION_ROW_REVISION,
-    OPTION_ROW_HELP,
 };
 
 const command inspect_command = {

@@ -256,11 +256,7 @@ static const option options[] = {
     {"digest", 0, OPTION_FLAG, FIELD(digest), NULL, "print XXH3-128 of each parameter's bytes"},
     {"verbose", 'v', OPTION_FLAG, FIELD(verbose), NULL,
      "print whole lists, phases, and the transfers of --dry-run"},
-    OPTION_ROW_JSON,
-    OPTION_ROW_QUIET,
-    OPTION_ROW_VARIANT,
-    OPTION_ROW_REVISION,
-    OPTION_ROW_HELP,
+    {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print errors only, and JSON if asked for"},
 };
 
 const command load_command = {

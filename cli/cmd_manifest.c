@@ -9,24 +9,24 @@
 
 /* The names of init rules in a manifest, and the numbers that belong to each. */
 typedef struct init_kind {
-    lds_init_kind kind;
     const char *name;
+    lds_init_kind kind;
     bool has_a, has_b, has_range;
 } init_kind;
 
 static const init_kind init_kinds[] = {
-    {LDS_INIT_NONE, "none", false, false, false},
-    {LDS_INIT_ZEROS, "zeros", false, false, false},
-    {LDS_INIT_ONES, "ones", false, false, false},
-    {LDS_INIT_CONSTANT, "constant", true, false, false},
-    {LDS_INIT_NORMAL, "normal", true, true, false},
-    {LDS_INIT_TRUNC_NORMAL, "trunc_normal", true, true, true},
-    {LDS_INIT_UNIFORM, "uniform", false, false, true},
-    {LDS_INIT_ARANGE, "arange", true, true, false},
-    {LDS_INIT_XAVIER_UNIFORM, "xavier_uniform", true, false, false},
-    {LDS_INIT_XAVIER_NORMAL, "xavier_normal", true, false, false},
-    {LDS_INIT_KAIMING_UNIFORM, "kaiming_uniform", true, false, false},
-    {LDS_INIT_KAIMING_NORMAL, "kaiming_normal", true, false, false},
+    {"none", LDS_INIT_NONE, false, false, false},
+    {"zeros", LDS_INIT_ZEROS, false, false, false},
+    {"ones", LDS_INIT_ONES, false, false, false},
+    {"constant", LDS_INIT_CONSTANT, true, false, false},
+    {"normal", LDS_INIT_NORMAL, true, true, false},
+    {"trunc_normal", LDS_INIT_TRUNC_NORMAL, true, true, true},
+    {"uniform", LDS_INIT_UNIFORM, false, false, true},
+    {"arange", LDS_INIT_ARANGE, true, true, false},
+    {"xavier_uniform", LDS_INIT_XAVIER_UNIFORM, true, false, false},
+    {"xavier_normal", LDS_INIT_XAVIER_NORMAL, true, false, false},
+    {"kaiming_uniform", LDS_INIT_KAIMING_UNIFORM, true, false, false},
+    {"kaiming_normal", LDS_INIT_KAIMING_NORMAL, true, false, false},
 };
 
 static const init_kind *find_init(lds_init_kind kind)
@@ -209,11 +209,8 @@ static int run_manifest(const command_line *line, output *out)
 static const option options[] = {
     {"dtype", 'd', OPTION_DTYPE, offsetof(command_line, dtype), "DTYPE",
      "of the float parameters (what most of the checkpoint's are)"},
-    OPTION_ROW_JSON,
-    OPTION_ROW_QUIET,
-    OPTION_ROW_VARIANT,
-    OPTION_ROW_REVISION,
-    OPTION_ROW_HELP,
+    {"quiet", 'q', OPTION_FLAG, offsetof(command_line, quiet), NULL,
+     "do not say that an architecture is not known"},
 };
 
 const command manifest_command = {

@@ -4,27 +4,47 @@
  */
 #include "command_line.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "table.h"
 
+#define FIELD(name) offsetof(command_line, name)
+
+/* Every command has these. */
+static const option common_options[] = {
+    {"json", 0, OPTION_FLAG, FIELD(json), NULL, "print JSON, for machines"},
+    {"variant", 0, OPTION_TEXT, FIELD(variant), "NAME", "of the files: fp16 opens model.fp16.safetensors"},
+    {"revision", 0, OPTION_TEXT, FIELD(revision), "REV", "of a hub model: branch, tag or commit (main)"},
+    {"help", 'h', OPTION_FLAG, FIELD(help), NULL, "show these options"},
+};
+
+/* Option i of a command, its own before the common ones; NULL behind the last. */
+static const option *option_at(const command *c, size_t i)
+{
+    if (i < c->n_options)
+        return &c->options[i];
+    i -= c->n_options;
+    return i < sizeof common_options / sizeof common_options[0] ? &common_options[i] : NULL;
+}
+
 static const option *find_long(const command *c, const char *name, size_t n)
 {
-    for (size_t i = 0; i < c->n_options; i++) {
-        const option *o = &c->options[i];
+    const option *o;
+    for (size_t i = 0; (o = option_at(c, i)); i++)
         if (strlen(o->name) == n && !memcmp(o->name, name, n))
             return o;
-    }
     return NULL;
 }
 
 static const option *find_letter(const command *c, char letter)
 {
-    for (size_t i = 0; i < c->n_options; i++)
-        if (c->options[i].letter && c->options[i].letter == letter)
-            return &c->options[i];
+    const option *o;
+    for (size_t i = 0; (o = option_at(c, i)); i++)
+        if (o->letter == letter)
+            return o;
     return NULL;
 }
 
@@ -53,7 +73,7 @@ static bool parse_size(uint64_t *nbytes, const char *text)
     if (!prefix)
         return false;
     bool is_decimal = !strcmp(unit + 1, "B");
-    if (!is_decimal && unit[1] && strcmp(unit + 1, "iB"))
+    if (!is_decimal && unit[1] && strcmp(unit + 1, "iB") != 0)
         return false;
     for (ptrdiff_t i = 0; i <= prefix - prefixes; i++)
         if (__builtin_mul_overflow(*nbytes, is_decimal ? 1000 : 1024, nbytes))
@@ -183,8 +203,8 @@ void put_options_help(output *out, const command *c)
 {
     table t;
     table_init(&t, "ll");
-    for (size_t i = 0; i < c->n_options; i++) {
-        const option *o = &c->options[i];
+    const option *o;
+    for (size_t i = 0; (o = option_at(c, i)); i++) {
         if (o->letter)
             put_format(&t.text, "-%c, ", o->letter);
         put_format(&t.text, "--%s", o->name);

@@ -28,7 +28,7 @@ typedef struct text_list {
     size_t n;
 } text_list;
 
-/* The options of all commands; each command's table says which of them it has. */
+/* The options of all commands; each command's table says which it has beside the common ones. */
 typedef struct command_line {
     const char *path;
     const char *variant, *revision;
@@ -40,31 +40,6 @@ typedef struct command_line {
     bool json, tree, quiet, verbose, help;
     bool dry_run, digest, lazy, no_strict, ignore_mismatched, no_init;
 } command_line;
-
-/* Rows that several commands have in their tables. */
-#define OPTION_ROW_JSON                                                                        \
-    {                                                                                          \
-        "json", 0, OPTION_FLAG, offsetof(command_line, json), NULL, "print JSON, for machines" \
-    }
-#define OPTION_ROW_QUIET                                                \
-    {                                                                   \
-        "quiet", 'q', OPTION_FLAG, offsetof(command_line, quiet), NULL, \
-            "print errors only, and JSON if asked for"                  \
-    }
-#define OPTION_ROW_VARIANT                                                  \
-    {                                                                       \
-        "variant", 0, OPTION_TEXT, offsetof(command_line, variant), "NAME", \
-            "of the files: fp16 opens model.fp16.safetensors"               \
-    }
-#define OPTION_ROW_REVISION                                                  \
-    {                                                                        \
-        "revision", 0, OPTION_TEXT, offsetof(command_line, revision), "REV", \
-            "of a hub model: branch, tag or commit (main)"                   \
-    }
-#define OPTION_ROW_HELP                                                                    \
-    {                                                                                      \
-        "help", 'h', OPTION_FLAG, offsetof(command_line, help), NULL, "show these options" \
-    }
 
 struct command;
 

@@ -232,10 +232,10 @@ static void add_rows(table *rows, const tree *t, uint32_t i, size_t depth)
 void put_tree(output *out, const lds_checkpoint *checkpoint)
 {
     size_t n = lds_checkpoint_n_tensors(checkpoint);
-    const lds_tensor **tensors = allocate(NULL, n, sizeof *tensors);
+    const lds_tensor **tensors = allocate(NULL, n, sizeof(const lds_tensor *));
     for (size_t i = 0; i < n; i++)
         tensors[i] = lds_checkpoint_tensor(checkpoint, i);
-    qsort(tensors, n, sizeof *tensors, compare_tensors);
+    qsort(tensors, n, sizeof(const lds_tensor *), compare_tensors);
 
     tree t = {0};
     add_node(&t, NO_NODE, "", 0, NULL);
