@@ -127,8 +127,10 @@ void put_size(output *out, uint64_t nbytes)
 void put_dtype(output *out, lds_dtype dtype)
 {
     const char *name = lds_dtype_name(dtype);
-    for (const char *p = name ? name : "-"; *p; p++)
-        put(out, *p >= 'A' && *p <= 'Z' ? (char[]){(char)(*p | 0x20)} : p, 1);
+    for (const char *p = name ? name : "-"; *p; p++) {
+        char c = *p >= 'A' && *p <= 'Z' ? (char)(*p + 'a' - 'A') : *p;
+        put(out, &c, 1);
+    }
 }
 
 void put_shape(output *out, uint32_t n_dims, const uint64_t *shape)

@@ -1,8 +1,10 @@
 """The command line's load: digests equal to torch's, reports that are true, plans that are kept."""
 
+import contextlib
 import json
 import os
 import re
+import subprocess
 import threading
 
 import pytest
@@ -420,3 +422,28 @@ def test_peak_is_of_this_program(loadstone, tmp_path):
     found = loadstone.json("load", path, "-d", "f32")
     assert found["bytes_written"] == 256 << 20
     assert found["bytes_written"] <= found["peak_rss_bytes"] <= found["bytes_written"] + (80 << 20)
+
+
+def test_progress_bar_on_a_terminal_only(loadstone, tmp_path):
+    n = 1 << 30
+    path = write_raw(
+        tmp_path / "large.safetensors", {"w": {"dtype": "F64", "shape": [n // 8], "data_offsets": [0, n]}}
+    )
+    os.truncate(path, path.stat().st_size + n)
+    command = [loadstone.path, "load", path, "--io", "read", "-d", "f8_e5m2", "-j1"]
+    for extra, is_shown in (([], True), (["--json"], False), (["--quiet"], False)):
+        terminal, end = os.openpty()
+        with subprocess.Popen([*command, *extra], stdout=subprocess.DEVNULL, stderr=end) as process:
+            os.close(end)
+            drawn = b""
+            with contextlib.suppress(OSError):
+                while block := os.read(terminal, 65536):
+                    drawn += block
+        os.close(terminal)
+        assert process.returncode == 0
+        if not is_shown:
+            assert drawn == b""
+        elif drawn:  # a load of less than a fifth of a second shows none
+            assert re.search(rb"\r.*large.safetensors \[#* *\] .* of 1.1 GB, .*/s\x1b\[K", drawn)
+            assert drawn.endswith(b"\r\x1b[K")
+    assert loadstone(*command[1:]).stderr == ""
