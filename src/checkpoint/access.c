@@ -18,12 +18,12 @@ size_t lds_checkpoint_n_components(const lds_checkpoint *checkpoint)
 
 const lds_checkpoint *lds_checkpoint_component(const lds_checkpoint *checkpoint, size_t i)
 {
-    return checkpoint->components[i];
+    return checkpoint->components[i].checkpoint;
 }
 
 const char *lds_checkpoint_component_name(const lds_checkpoint *checkpoint, size_t i)
 {
-    return checkpoint->component_names[i];
+    return checkpoint->components[i].name;
 }
 
 size_t lds_checkpoint_n_tensors(const lds_checkpoint *checkpoint)

@@ -38,6 +38,11 @@ typedef struct lds_metadata {
     const char *key, *value;
 } lds_metadata;
 
+typedef struct lds_component {
+    char *name;
+    lds_checkpoint *checkpoint;
+} lds_component;
+
 struct lds_checkpoint {
     char *path;
     char *dir;
@@ -49,8 +54,7 @@ struct lds_checkpoint {
     lds_metadata *metadata; /* pair i is entry i of metadata_names */
     size_t n_metadata, metadata_capacity;
     lds_names metadata_names;
-    char **component_names;
-    lds_checkpoint **components;
+    lds_component *components;
     size_t n_components;
 };
 

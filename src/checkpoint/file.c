@@ -15,36 +15,36 @@
  * File systems where a page fault may be a round trip to another machine. FUSE is among them: what stands
  * behind it cannot be seen, and even where it is local, each fault goes through another process.
  */
-static const uint32_t remote_file_systems[] = {
-    NFS_SUPER_MAGIC,
-    SMB_SUPER_MAGIC,
-    CIFS_SUPER_MAGIC,
-    SMB2_SUPER_MAGIC,
-    AFS_SUPER_MAGIC,
-    AFS_FS_MAGIC,
-    CEPH_SUPER_MAGIC,
-    CODA_SUPER_MAGIC,
-    NCP_SUPER_MAGIC,
-    V9FS_MAGIC,
-    FUSE_SUPER_MAGIC,
-    0x0BD00BD0, /* Lustre */
-    0x47504653, /* GPFS, IBM Storage Scale ("GPFS") */
-    0x19830326, /* BeeGFS (FhGFS) */
-    0xAAD7AAEA, /* PanFS */
-    0x20030528, /* OrangeFS (PVFS2) */
-    0x786F4256, /* VirtualBox shared folders ("VBox") */
-    0xBACBACBC, /* VMware shared folders */
-};
+static bool is_network_file_system(uint32_t magic)
+{
+    switch (magic) {
+    case NFS_SUPER_MAGIC:
+    case SMB_SUPER_MAGIC:
+    case CIFS_SUPER_MAGIC:
+    case SMB2_SUPER_MAGIC:
+    case AFS_SUPER_MAGIC: /* OpenAFS */
+    case AFS_FS_MAGIC:    /* the kernel's own */
+    case CEPH_SUPER_MAGIC:
+    case CODA_SUPER_MAGIC:
+    case NCP_SUPER_MAGIC:
+    case V9FS_MAGIC: /* also what shares folders with virtual machines */
+    case FUSE_SUPER_MAGIC:
+    /* These are in no header of the kernel: */
+    case 0x0BD00BD0: /* Lustre */
+    case 0x47504653: /* GPFS, now IBM Storage Scale */
+    case 0x19830326: /* BeeGFS */
+    case 0xAAD7AAEA: /* PanFS */
+    case 0x20030528: /* OrangeFS */
+    case 0x786F4256: /* VirtualBox shared folders */
+    case 0xBACBACBC: /* VMware shared folders */ return true;
+    default: return false;
+    }
+}
 
 static bool is_on_network(int fd)
 {
     struct statfs fs;
-    if (fstatfs(fd, &fs))
-        return false;
-    for (size_t i = 0; i < sizeof remote_file_systems / sizeof *remote_file_systems; i++)
-        if ((uint32_t)fs.f_type == remote_file_systems[i])
-            return true;
-    return false;
+    return !fstatfs(fd, &fs) && is_network_file_system((uint32_t)fs.f_type);
 }
 
 static int64_t nanoseconds(struct timespec t)
@@ -98,8 +98,9 @@ lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds
             continue;
         if (n < 0) {
             int os_errno = errno;
-            lds_status status = lds_fail_errno(err, LDS_ERR_IO, os_errno, "%zu bytes at byte %llu cannot be read",
-                                               nbytes, (unsigned long long)offset);
+            lds_status status =
+                lds_fail_errno(err, LDS_ERR_IO, os_errno, "%zu bytes at byte %llu cannot be read", nbytes,
+                               (unsigned long long)offset);
             if (err)
                 err->offset = offset;
             return status;
@@ -184,7 +185,8 @@ void lds_file_close(lds_file *file)
     *file = (lds_file){.fd = -1};
 }
 
-static lds_status read_whole(char **text, size_t *nbytes, const lds_file *file, size_t max_nbytes, lds_error *err)
+static lds_status read_whole(char **text, size_t *nbytes, const lds_file *file, size_t max_nbytes,
+                             lds_error *err)
 {
     uint64_t n = file->identity.nbytes;
     if (n > max_nbytes)

@@ -59,8 +59,8 @@ static lds_status find_repository(char **repository, const char *id, lds_error *
     LDS_TRY(find_cache(&cache, err));
     const char *slash = strchr(id, '/');
     int n = slash ? (int)(slash - id) : (int)strlen(id);
-    lds_status status = lds_format_string(repository, err, "%s/models--%.*s%s%s", cache, n, id, slash ? "--" : "",
-                                          slash ? slash + 1 : "");
+    lds_status status = lds_format_string(repository, err, "%s/models--%.*s%s%s", cache, n, id,
+                                          slash ? "--" : "", slash ? slash + 1 : "");
     free(cache);
     return status;
 }
@@ -125,8 +125,9 @@ static lds_status explain_no_revision(const char *repository, const char *revisi
     list(refs, sizeof refs, repository, "refs");
     list(snapshots, sizeof snapshots, repository, "snapshots");
     lds_status status =
-        lds_fail(err, LDS_ERR_NOT_FOUND, "expected the revision %s, found the branches and tags [%s] and the commits [%s]",
-                 revision, refs, snapshots);
+        lds_fail(err, LDS_ERR_NOT_FOUND,
+                 "expected the revision %s, found the branches and tags [%s] and the commits [%s]", revision,
+                 refs, snapshots);
     return lds_error_context(err, status, repository, NULL);
 }
 
@@ -151,15 +152,18 @@ lds_status lds_hub_find(char **dir, const char *id, const char *revision, lds_er
     if (!revision)
         revision = "main";
     if (!is_safe_revision(revision))
-        return lds_fail(err, LDS_ERR_ARGUMENT, "expected a branch, tag or commit, found \"%.100s\"", revision);
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected a branch, tag or commit, found \"%.100s\"",
+                        revision);
     char *repository;
     LDS_TRY(find_repository(&repository, id, err));
     lds_status status;
     if (lds_path_is_dir(repository)) {
         status = find_snapshot(dir, repository, revision, err);
     } else {
-        status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected a file or directory, or a model in the hub cache, found "
-                                                  "neither it nor %s", repository);
+        status = lds_fail(err, LDS_ERR_NOT_FOUND,
+                          "expected a file or directory, or a model in the hub cache, found "
+                          "neither it nor %s",
+                          repository);
         status = lds_error_context(err, status, id, NULL);
     }
     free(repository);

@@ -26,7 +26,8 @@ static lds_status refuse(parser *p, lds_json_token token, const char *expected, 
 {
     if (token == LDS_JSON_ERROR)
         return p->json.status;
-    return lds_fail_at(p->err, LDS_ERR_MALFORMED, p->json.token_offset, "expected %s, found %s", expected, found);
+    return lds_fail_at(p->err, LDS_ERR_MALFORMED, p->json.token_offset, "expected %s, found %s", expected,
+                       found);
 }
 
 /* Is this the path of a file in or below the directory that it is relative to? */
@@ -94,7 +95,8 @@ static lds_status read_index(parser *p)
     if (token != LDS_JSON_OBJECT)
         return refuse(p, token, "an object with a \"weight_map\"", "something else");
     while ((token = lds_json_next(json)) == LDS_JSON_KEY) {
-        bool is_map = json->nbytes == sizeof weight_map - 1 && !memcmp(json->text, weight_map, sizeof weight_map - 1);
+        bool is_map =
+            json->nbytes == sizeof weight_map - 1 && !memcmp(json->text, weight_map, sizeof weight_map - 1);
         if (is_map && has_map)
             return refuse(p, token, "one \"weight_map\"", "two");
         if (is_map)
@@ -108,36 +110,48 @@ static lds_status read_index(parser *p)
     if (!has_map)
         return lds_fail(p->err, LDS_ERR_MALFORMED, "expected an index with a \"weight_map\", found none");
     if (!p->index->names.n)
-        return lds_fail(p->err, LDS_ERR_MALFORMED, "expected a \"weight_map\" with tensors, found an empty one");
+        return lds_fail(p->err, LDS_ERR_MALFORMED,
+                        "expected a \"weight_map\" with tensors, found an empty one");
     return LDS_OK;
 }
 
-static int compare_names(const void *a, const void *b)
+typedef struct shard {
+    const char *path;
+    uint32_t first_use; /* its index in the order of first use */
+} shard;
+
+static int compare_shards(const void *a, const void *b)
 {
-    const lds_name *const *x = a, *const *y = b;
-    return strcmp((*x)->text, (*y)->text);
+    const shard *x = a, *y = b;
+    return strcmp(x->path, y->path);
+}
+
+/* From the order of first use to that of the names. */
+static void renumber(lds_index *index, const shard *sorted, uint32_t *place)
+{
+    for (size_t i = 0; i < index->n_shards; i++) {
+        index->shards[i] = sorted[i].path;
+        place[sorted[i].first_use] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < index->names.n; i++)
+        index->shard_of[i] = place[index->shard_of[i]];
 }
 
 static lds_status sort_shards(parser *p)
 {
     lds_index *index = p->index;
     size_t n = p->shards.n;
-    const lds_name **sorted;
+    shard *sorted;
     uint32_t *place;
-    LDS_TRY(lds_calloc(&index->shards, n, sizeof *index->shards, p->err));
+    LDS_TRY(lds_calloc(&index->shards, n, sizeof(char *), p->err));
     LDS_TRY(lds_calloc(&sorted, n, sizeof *sorted, p->err));
     lds_status status = lds_calloc(&place, n, sizeof *place, p->err);
     if (!status) {
         for (size_t i = 0; i < n; i++)
-            sorted[i] = &p->shards.entries[i];
-        qsort(sorted, n, sizeof *sorted, compare_names);
-        for (size_t i = 0; i < n; i++) {
-            index->shards[i] = sorted[i]->text;
-            place[sorted[i] - p->shards.entries] = (uint32_t)i;
-        }
-        for (size_t i = 0; i < index->names.n; i++)
-            index->shard_of[i] = place[index->shard_of[i]];
+            sorted[i] = (shard){p->shards.entries[i].text, (uint32_t)i};
+        qsort(sorted, n, sizeof *sorted, compare_shards);
         index->n_shards = n;
+        renumber(index, sorted, place);
         free(place);
     }
     free(sorted);

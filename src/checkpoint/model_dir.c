@@ -22,9 +22,11 @@ static const form older_index = {".safetensors", ".index.json", true};
  * Where both a whole file and an index are there, one of them is left over from an earlier save. Each framework
  * has its own preference, and so its own order here.
  */
+enum { N_FORMS = 3 };
+
 static const struct family {
     const char *stem;
-    const form *forms[3];
+    const form *forms[N_FORMS];
 } families[] = {
     {"model", {&whole, &index_of, &older_index}},
     {"diffusion_pytorch_model", {&index_of, &older_index, &whole}},
@@ -33,10 +35,10 @@ static const struct family {
 
 enum { N_FAMILIES = sizeof families / sizeof *families, ADAPTER = N_FAMILIES - 1 };
 
-static lds_status find_family(lds_place *place, const struct family *family, const char *dir, const char *variant,
-                              lds_error *err)
+static lds_status find_family(lds_place *place, const struct family *family, const char *dir,
+                              const char *variant, lds_error *err)
 {
-    for (size_t i = 0; i < sizeof family->forms / sizeof *family->forms; i++) {
+    for (size_t i = 0; i < N_FORMS; i++) {
         const form *f = family->forms[i];
         char *name, *path;
         LDS_TRY(lds_format_string(&name, err, "%s%s%s%s%s", family->stem, f->before, variant ? "." : "",
@@ -63,7 +65,8 @@ lds_status lds_find_model(lds_place *place, const char *dir, const char *variant
             break;
         lds_status status = find_family(&found, &families[i], dir, variant, err);
         if (!status && found.path && place->path) {
-            status = lds_fail(err, LDS_ERR_MALFORMED, "expected the weights of one model, found %s and %s: name one",
+            status = lds_fail(err, LDS_ERR_MALFORMED,
+                              "expected the weights of one model, found %s and %s: name one",
                               strrchr(place->path, '/') + 1, strrchr(found.path, '/') + 1);
             lds_error_context(err, status, dir, NULL);
         }
@@ -95,12 +98,12 @@ static bool ends(const char *text, const char *end)
 /* The length of the variant in a file's name; *variant begins there. 0 if the name has none. */
 static size_t variant_in(const char *name, const char **variant)
 {
-    static const form *const forms[] = {&index_of, &older_index, &whole};
+    static const form *const forms[N_FORMS] = {&index_of, &older_index, &whole};
     for (size_t i = 0; i < N_FAMILIES; i++) {
         const char *rest = name + strlen(families[i].stem);
         if (!begins(name, families[i].stem))
             continue;
-        for (size_t j = 0; j < sizeof forms / sizeof *forms; j++) {
+        for (size_t j = 0; j < N_FORMS; j++) {
             const char *start = rest + strlen(forms[j]->before);
             if (!begins(rest, forms[j]->before) || *start != '.' || !ends(start, forms[j]->after))
                 continue;
@@ -116,8 +119,8 @@ static size_t variant_in(const char *name, const char **variant)
 
 static bool is_other_format(const char *name)
 {
-    static const char *const endings[] = {".bin",  ".pt",      ".pth",  ".ckpt", ".gguf",
-                                          ".h5",   ".msgpack", ".onnx", ".npz"};
+    static const char *const endings[] = {".bin", ".pt",      ".pth",  ".ckpt", ".gguf",
+                                          ".h5",  ".msgpack", ".onnx", ".npz"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
         if (ends(name, endings[i]))
             return true;
@@ -156,8 +159,9 @@ static void look_at(finds *f, const char *name)
 
 static lds_status explain(const finds *f, const char *variant, lds_error *err)
 {
-    static const char expected[] = "expected model, diffusion_pytorch_model or adapter_model .safetensors, whole or "
-                                   "with an index";
+    static const char expected[] =
+        "expected model, diffusion_pytorch_model or adapter_model .safetensors, whole or "
+        "with an index";
     if (variant)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, of the variant %s, found none%s%s", expected, variant,
                         *f->variant ? ", but the variant " : "", f->variant);
@@ -168,7 +172,8 @@ static lds_status explain(const finds *f, const char *variant, lds_error *err)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, found %s without its .safetensors.index.json", expected,
                         f->shard);
     if (*f->safetensors)
-        return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, found %s: name that file itself", expected, f->safetensors);
+        return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, found %s: name that file itself", expected,
+                        f->safetensors);
     if (*f->other)
         return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
                         f->other);
@@ -186,7 +191,8 @@ lds_status lds_explain_no_model(const char *dir, const char *variant, lds_error 
         closedir(entries);
         status = explain(&f, variant, err);
     } else {
-        status = lds_fail_errno(err, errno == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, errno, "cannot be listed");
+        status =
+            lds_fail_errno(err, errno == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, errno, "cannot be listed");
     }
     return lds_error_context(err, status, dir, NULL);
 }

@@ -93,10 +93,9 @@ static lds_status check_index(const lds_checkpoint *checkpoint, const lds_index 
         uint32_t shard = index->shard_of[i], found = lds_names_find(&checkpoint->names, name);
         if (found != LDS_NO_INDEX && checkpoint->tensors[found].file == shard)
             continue;
-        lds_status status = lds_fail(err, LDS_ERR_MALFORMED, "expected it in %s, found it in %s",
-                                     index->shards[shard],
-                                     found == LDS_NO_INDEX ? "no shard"
-                                                           : index->shards[checkpoint->tensors[found].file]);
+        lds_status status =
+            lds_fail(err, LDS_ERR_MALFORMED, "expected it in %s, found it in %s", index->shards[shard],
+                     found == LDS_NO_INDEX ? "no shard" : index->shards[checkpoint->tensors[found].file]);
         return lds_error_context(err, status, checkpoint->path, name.text);
     }
     return LDS_OK;
@@ -139,8 +138,8 @@ static lds_status open_in(lds_checkpoint *checkpoint, lds_place *place, const ld
     return place->kind == LDS_PLACE_INDEX ? open_index(checkpoint, err) : open_single(checkpoint, err);
 }
 
-lds_status lds_open_place(lds_checkpoint **checkpoint, lds_place *place, const lds_checkpoint_options *options,
-                          lds_error *err)
+lds_status lds_open_place(lds_checkpoint **checkpoint, lds_place *place,
+                          const lds_checkpoint_options *options, lds_error *err)
 {
     lds_checkpoint *opened = NULL;
     lds_status status = lds_calloc(&opened, 1, sizeof *opened, err);
@@ -163,8 +162,8 @@ static lds_status check_variant(const char *variant, lds_error *err)
     return lds_fail(err, LDS_ERR_ARGUMENT, "expected a variant like \"fp16\", found \"%.100s\"", variant);
 }
 
-lds_status lds_checkpoint_open(lds_checkpoint **checkpoint, const char *path, const lds_checkpoint_options *given,
-                               lds_error *err)
+lds_status lds_checkpoint_open(lds_checkpoint **checkpoint, const char *path,
+                               const lds_checkpoint_options *given, lds_error *err)
 {
     *checkpoint = NULL;
     lds_checkpoint_options options = default_options;
@@ -180,15 +179,14 @@ void lds_checkpoint_close(lds_checkpoint *checkpoint)
     if (!checkpoint)
         return;
     for (size_t i = 0; i < checkpoint->n_components; i++) {
-        lds_checkpoint_close(checkpoint->components[i]);
-        free(checkpoint->component_names[i]);
+        lds_checkpoint_close(checkpoint->components[i].checkpoint);
+        free(checkpoint->components[i].name);
     }
     for (size_t i = 0; i < checkpoint->n_files; i++)
         lds_file_close(&checkpoint->files[i]);
     lds_names_destroy(&checkpoint->names);
     lds_names_destroy(&checkpoint->metadata_names);
     free(checkpoint->components);
-    free(checkpoint->component_names);
     free(checkpoint->files);
     free(checkpoint->tensors);
     free(checkpoint->metadata);

@@ -30,7 +30,8 @@ typedef struct parser {
 
 static bool is_folder_name(const char *name, size_t nbytes)
 {
-    return nbytes && strlen(name) == nbytes && !strchr(name, '/') && strcmp(name, ".") && strcmp(name, "..");
+    return nbytes && strlen(name) == nbytes && !strchr(name, '/') && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
 }
 
 /* The value of a key: *class_name is set if the key is that of a component. */
@@ -62,13 +63,13 @@ static lds_status read_entry(parser *p)
     if (c.name[0] == '_' || !c.class_name)
         return LDS_OK;
     if (!is_folder_name(c.name, nbytes))
-        return lds_fail_at(p->err, LDS_ERR_MALFORMED, offset, "expected the name of a folder, found \"%.200s\"",
-                           c.name);
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, offset,
+                           "expected the name of a folder, found \"%.200s\"", c.name);
     uint32_t found;
     LDS_TRY(lds_names_add(&p->names, lds_name_of(c.name, nbytes), &found, p->err));
     if (found != LDS_NO_INDEX)
-        return lds_fail_at(p->err, LDS_ERR_MALFORMED, offset, "expected the component %.200s once, found it twice",
-                           c.name);
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, offset,
+                           "expected the component %.200s once, found it twice", c.name);
     LDS_TRY(lds_grow(&p->components, &p->capacity, p->n + 1, sizeof c, p->err));
     p->components[p->n++] = c;
     return LDS_OK;
@@ -114,8 +115,8 @@ static lds_status check_left_out(const component *c, const char *dir, const char
     if (is_weightless(c->class_name))
         return LDS_OK;
     if (!lds_path_is_dir(dir)) {
-        lds_status status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected the folder of the component %s, found none",
-                                     c->name);
+        lds_status status =
+            lds_fail(err, LDS_ERR_NOT_FOUND, "expected the folder of the component %s, found none", c->name);
         return lds_error_context(err, status, dir, NULL);
     }
     char *config;
@@ -137,8 +138,7 @@ static lds_status add_component(lds_checkpoint *checkpoint, const char *name, ld
         lds_checkpoint_close(opened);
         return status;
     }
-    checkpoint->components[checkpoint->n_components] = opened;
-    checkpoint->component_names[checkpoint->n_components++] = copy;
+    checkpoint->components[checkpoint->n_components++] = (lds_component){copy, opened};
     return LDS_OK;
 }
 
@@ -156,24 +156,24 @@ static lds_status open_component(lds_checkpoint *checkpoint, const component *c,
     return status;
 }
 
-static lds_status open_components(lds_checkpoint *checkpoint, const parser *p, const lds_checkpoint_options *options,
-                                  lds_error *err)
+static lds_status open_components(lds_checkpoint *checkpoint, const parser *p,
+                                  const lds_checkpoint_options *options, lds_error *err)
 {
     bool has_variant = false;
     LDS_TRY(lds_calloc(&checkpoint->components, p->n, sizeof *checkpoint->components, err));
-    LDS_TRY(lds_calloc(&checkpoint->component_names, p->n, sizeof *checkpoint->component_names, err));
     for (size_t i = 0; i < p->n; i++)
         LDS_TRY(open_component(checkpoint, &p->components[i], options, &has_variant, err));
     lds_status status = LDS_OK;
     if (!checkpoint->n_components)
         status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected components with weights, found none");
     else if (options->variant && !has_variant)
-        status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected a component with files of the variant %s, found none",
-                          options->variant);
+        status = lds_fail(err, LDS_ERR_NOT_FOUND,
+                          "expected a component with files of the variant %s, found none", options->variant);
     return status ? lds_error_context(err, status, checkpoint->path, NULL) : LDS_OK;
 }
 
-lds_status lds_open_pipeline(lds_checkpoint *checkpoint, const lds_checkpoint_options *options, lds_error *err)
+lds_status lds_open_pipeline(lds_checkpoint *checkpoint, const lds_checkpoint_options *options,
+                             lds_error *err)
 {
     char *path, *text = NULL;
     size_t nbytes;

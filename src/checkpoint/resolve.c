@@ -69,7 +69,7 @@ lds_status lds_resolve(lds_place *place, const char *path, const char *variant, 
                        lds_error *err)
 {
     *place = (lds_place){0};
-    bool is_dir;
+    bool is_dir = false;
     lds_status status = find_here(path, &is_dir, err);
     if (!status)
         return is_dir ? resolve_in_dir(place, path, variant, err) : resolve_file(place, path, err);
@@ -84,7 +84,7 @@ lds_status lds_resolve(lds_place *place, const char *path, const char *variant, 
 
 lds_status lds_resolve_dir(char **dir, const char *path, const char *revision, lds_error *err)
 {
-    bool is_dir;
+    bool is_dir = false;
     lds_status status = find_here(path, &is_dir, err);
     if (status == LDS_ERR_NOT_FOUND && lds_hub_is_id(path))
         return lds_hub_find(dir, path, revision, err);

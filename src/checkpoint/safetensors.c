@@ -44,20 +44,21 @@ static lds_status refuse_signature(const char *what, const char *advice, bool is
 {
     const char *expected = "expected a safetensors file";
     if (is_weights && !ends_in_safetensors(path))
-        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected, what);
+        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
+                        what);
     if (is_weights)
         return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: it has the wrong name", expected, what);
     return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: %s", expected, what, advice);
 }
 
-lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n, uint64_t file_nbytes,
-                                 const char *path, lds_error *err)
+lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n,
+                                 uint64_t file_nbytes, const char *path, lds_error *err)
 {
     uint64_t nbytes = 0;
     for (size_t i = 0; i < HEADER_OFFSET && i < n; i++)
         nbytes |= (uint64_t)start[i] << 8 * i;
-    if (n > HEADER_OFFSET && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES && start[HEADER_OFFSET] == '{' &&
-        nbytes <= file_nbytes - HEADER_OFFSET) {
+    if (n > HEADER_OFFSET && nbytes && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES &&
+        nbytes <= file_nbytes - HEADER_OFFSET && start[HEADER_OFFSET] == '{') {
         *header_nbytes = nbytes;
         return LDS_OK;
     }
@@ -67,7 +68,8 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
     if (what)
         return refuse_signature(what, advice, is_weights, path, err);
     if (!file_nbytes)
-        return lds_fail(err, LDS_ERR_TRUNCATED, "expected a safetensors file, found an empty one: download it again");
+        return lds_fail(err, LDS_ERR_TRUNCATED,
+                        "expected a safetensors file, found an empty one: download it again");
     if (n < HEADER_OFFSET)
         return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
                            "expected 8 bytes of header length, found %zu: download it again", n);
@@ -80,9 +82,10 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
                            "expected a header that begins with '{', found byte 0x%02X", start[HEADER_OFFSET]);
     if (!nbytes)
         return lds_fail_at(err, LDS_ERR_MALFORMED, 0, "expected a header, found a header length of 0");
-    return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
-                       "expected a header of %llu bytes, found %llu: the file is cut short, download it again",
-                       (unsigned long long)nbytes, (unsigned long long)(file_nbytes - HEADER_OFFSET));
+    return lds_fail_at(
+        err, LDS_ERR_TRUNCATED, file_nbytes,
+        "expected a header of %llu bytes, found %llu: the file is cut short, download it again",
+        (unsigned long long)nbytes, (unsigned long long)(file_nbytes - HEADER_OFFSET));
 }
 
 /* ---- the header ---- */
@@ -130,7 +133,8 @@ static inline lds_status check_text(parser *p)
 {
     if (!memchr(p->json.text, 0, p->json.nbytes))
         return LDS_OK;
-    return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p), "expected text, found a NUL character in it");
+    return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p),
+                       "expected text, found a NUL character in it");
 }
 
 /* The dtype that safetensors spells so; by length, so that most take one or two comparisons. */
@@ -198,7 +202,7 @@ static lds_status read_offset(parser *p, uint64_t *offset)
 
 static lds_status read_data_offsets(parser *p, lds_tensor *tensor)
 {
-    uint64_t begin, end;
+    uint64_t begin = 0, end = 0;
     LDS_TRY(next_is(p, LDS_JSON_ARRAY, "an array of two data offsets"));
     LDS_TRY(read_offset(p, &begin));
     LDS_TRY(read_offset(p, &end));
@@ -242,7 +246,8 @@ static lds_status check_extent(parser *p, const lds_tensor *tensor)
 {
     uint64_t n_bits;
     if (!lds_mul(tensor->numel, lds_dtype_bits(tensor->dtype), &n_bits))
-        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected fewer than 2^64 bits, found more");
+        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                           "expected fewer than 2^64 bits, found more");
     if (n_bits % 8)
         return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
                            "expected whole bytes, found %llu elements of %u bits (%s)",
@@ -273,7 +278,9 @@ static lds_status read_tensor(parser *p)
         return p->json.status;
     if (seen != ALL_FIELDS)
         return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected \"%s\", found none",
-                           !(seen & DTYPE) ? "dtype" : !(seen & SHAPE) ? "shape" : "data_offsets");
+                           !(seen & DTYPE)   ? "dtype"
+                           : !(seen & SHAPE) ? "shape"
+                                             : "data_offsets");
     LDS_TRY(check_extent(p, &tensor));
     ck->tensors[ck->n_tensors++] = tensor;
     return LDS_OK;
@@ -293,8 +300,8 @@ static lds_status read_metadata_pair(parser *p, size_t first)
     LDS_TRY(lds_names_add(&ck->metadata_names, key, &found, p->err));
     if (found != LDS_NO_INDEX) {
         if (found >= first)
-            return lds_fail_at(p->err, LDS_ERR_MALFORMED, key_offset, "expected each key once, found \"%.100s\" twice",
-                               pair.key);
+            return lds_fail_at(p->err, LDS_ERR_MALFORMED, key_offset,
+                               "expected each key once, found \"%.100s\" twice", pair.key);
         return LDS_OK;
     }
     LDS_TRY(lds_grow(&ck->metadata, &ck->metadata_capacity, ck->n_metadata + 1, sizeof pair, p->err));
@@ -325,7 +332,8 @@ static lds_status read_header(parser *p)
         if (p->json.nbytes == sizeof metadata - 1 && !memcmp(p->json.text, metadata, sizeof metadata - 1)) {
             p->current = metadata;
             if (has_metadata)
-                return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected it once, found it twice");
+                return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
+                                   "expected it once, found it twice");
             has_metadata = true;
             LDS_TRY(read_metadata(p));
         } else {

@@ -5,7 +5,7 @@
 #include "src/checkpoint/checkpoint.h"
 
 enum {
-    LDS_SAFETENSORS_HEADER_OFFSET = 8, /* after its length */
+    LDS_SAFETENSORS_HEADER_OFFSET = 8,  /* after its length */
     LDS_SAFETENSORS_START_NBYTES = 512, /* as much of a file's beginning as lds_safetensors_start looks at */
     LDS_SAFETENSORS_MAX_HEADER_NBYTES = 100000000
 };
@@ -15,8 +15,8 @@ enum {
  * LDS_SAFETENSORS_START_NBYTES. Says what the file is if it is not safetensors. path is only looked at for
  * how it ends. The error is without the file's name.
  */
-lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n, uint64_t file_nbytes,
-                                 const char *path, lds_error *err);
+lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n,
+                                 uint64_t file_nbytes, const char *path, lds_error *err);
 
 /*
  * Parse the header of checkpoint->files[file], in place, and append the tensors, metadata and names in it to

@@ -69,8 +69,8 @@ static void write_weights(const char *path, const char *metadata, size_t n, cons
     if (metadata)
         at += sprintf(at, "\"__metadata__\":%s%s", metadata, n ? "," : "");
     for (size_t i = 0; i < n; i++)
-        at += sprintf(at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", i ? "," : "", names[i],
-                      4 * i, 4 * i + 4);
+        at += sprintf(at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}",
+                      i ? "," : "", names[i], 4 * i, 4 * i + 4);
     at += sprintf(at, "}");
     bytes[0] = (uint8_t)((at - text) & 0xFF);
     bytes[1] = (uint8_t)((at - text) >> 8);
@@ -78,8 +78,9 @@ static void write_weights(const char *path, const char *metadata, size_t n, cons
     write_bytes(path, bytes, (size_t)(at - (char *)bytes) + 4 * n);
 }
 
-#define WEIGHTS(path, ...) \
-    write_weights(path, NULL, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), (const char *[]){__VA_ARGS__})
+#define WEIGHTS(path, ...)                                                            \
+    write_weights(path, NULL, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), \
+                  (const char *[]){__VA_ARGS__})
 
 /* ---- opening ---- */
 
@@ -179,12 +180,14 @@ static void damaged_files_say_what_to_do(void **state)
 {
     (void)state;
     write_text("m/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
-    fails("m", LDS_ERR_NOT_WEIGHTS,
-          "m/model.safetensors: expected a safetensors file, found a git-lfs pointer, not the weights: run `git lfs "
-          "pull`");
+    fails(
+        "m", LDS_ERR_NOT_WEIGHTS,
+        "m/model.safetensors: expected a safetensors file, found a git-lfs pointer, not the weights: run `git lfs "
+        "pull`");
     write_text("m/model.safetensors", "");
-    fails("m", LDS_ERR_TRUNCATED, "m/model.safetensors: expected a safetensors file, found an empty one: download it "
-                                  "again");
+    fails("m", LDS_ERR_TRUNCATED,
+          "m/model.safetensors: expected a safetensors file, found an empty one: download it "
+          "again");
     WEIGHTS("x", "a", "b");
     struct stat st;
     assert_int_equal(stat("x", &st), 0);
@@ -199,8 +202,9 @@ static void damaged_files_say_what_to_do(void **state)
     WEIGHTS("x", "a", "b");
     assert_int_equal(truncate("x", st.st_size + 1), 0);
     char message[256];
-    snprintf(message, sizeof message, "x: expected %d bytes, found %d: more than its tensors take (at byte %d)",
-             (int)st.st_size, (int)st.st_size + 1, (int)st.st_size);
+    snprintf(message, sizeof message,
+             "x: expected %d bytes, found %d: more than its tensors take (at byte %d)", (int)st.st_size,
+             (int)st.st_size + 1, (int)st.st_size);
     fails("x", LDS_ERR_MALFORMED, message);
 }
 
@@ -238,7 +242,8 @@ static void shards_come_in_the_order_of_their_names(void **state)
     (void)state;
     write_weights("m/model-00001-of-00002.safetensors", "{\"format\":\"pt\",\"one\":\"1\"}", 2,
                   (const char *[]){"a", "c"});
-    write_weights("m/model-00002-of-00002.safetensors", "{\"two\":\"2\",\"format\":\"np\"}", 1, (const char *[]){"b"});
+    write_weights("m/model-00002-of-00002.safetensors", "{\"two\":\"2\",\"format\":\"np\"}", 1,
+                  (const char *[]){"b"});
     INDEX("m/model.safetensors.index.json", "\"b\":\"model-00002-of-00002.safetensors\","
                                             "\"a\":\"model-00001-of-00002.safetensors\"");
     lds_checkpoint *checkpoint = open_variant("m/", NULL);
@@ -281,12 +286,14 @@ static void an_index_and_its_shards_agree(void **state)
     fails("x.json", LDS_ERR_MALFORMED,
           "./again.safetensors: a: expected it in one file, found it in ./1.safetensors too");
     INDEX("x.json", "\"a\":\"1.safetensors\",\"z\":\"gone.safetensors\"");
-    fails("x.json", LDS_ERR_NOT_FOUND, "x.json: expected the shard gone.safetensors beside the index, found none");
+    fails("x.json", LDS_ERR_NOT_FOUND,
+          "x.json: expected the shard gone.safetensors beside the index, found none");
     write_text("2.safetensors", "<!doctype html>");
     INDEX("x.json", "\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"");
-    fails("x.json", LDS_ERR_NOT_WEIGHTS,
-          "./2.safetensors: expected a safetensors file, found a web page saved in place of the weights: download it "
-          "again");
+    fails(
+        "x.json", LDS_ERR_NOT_WEIGHTS,
+        "./2.safetensors: expected a safetensors file, found a web page saved in place of the weights: download it "
+        "again");
 }
 
 static void an_index_stays_in_its_directory(void **state)
@@ -294,14 +301,14 @@ static void an_index_stays_in_its_directory(void **state)
     (void)state;
     WEIGHTS("a.safetensors", "a");
     mkdir("m", 0777);
-    static const char *const outside[] = {"../a.safetensors", "/etc/passwd", "", ".", "..", "x/../../a.safetensors",
-                                          "x//a", "x/", "./a"};
+    static const char *const outside[] = {"../a.safetensors",      "/etc/passwd", "",   ".",  "..",
+                                          "x/../../a.safetensors", "x//a",        "x/", "./a"};
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
         char text[256], message[256];
         snprintf(text, sizeof text, "{\"weight_map\":{\"a\":\"%s\"}}", outside[i]);
         write_text("m/x.json", text);
-        snprintf(message, sizeof message, "m/x.json: a: expected a file beside the index, found \"%s\" (at byte 19)",
-                 outside[i]);
+        snprintf(message, sizeof message,
+                 "m/x.json: a: expected a file beside the index, found \"%s\" (at byte 19)", outside[i]);
         fails("m/x.json", LDS_ERR_MALFORMED, message);
     }
 }
@@ -315,9 +322,12 @@ static void an_index_keeps_its_rules(void **state)
         {"{\"weight_map\":{}}", "expected a \"weight_map\" with tensors, found an empty one"},
         {"{\"weight_map\":[]}", "expected \"weight_map\" to be an object, found something else (at byte 14)"},
         {"{\"weight_map\":{\"a\":1}}", "a: expected the name of a file, found something else (at byte 19)"},
-        {"{\"weight_map\":{\"a\":\"x\",\"a\":\"x\"}}", "a: expected each name once, found it twice (at byte 23)"},
-        {"{\"weight_map\":{\"a\\u0000\":\"x\"}}", "a: expected a name, found a NUL character in it (at byte 15)"},
-        {"{\"weight_map\":{\"a\":\"x\"},\"weight_map\":{}}", "expected one \"weight_map\", found two (at byte 24)"},
+        {"{\"weight_map\":{\"a\":\"x\",\"a\":\"x\"}}",
+         "a: expected each name once, found it twice (at byte 23)"},
+        {"{\"weight_map\":{\"a\\u0000\":\"x\"}}",
+         "a: expected a name, found a NUL character in it (at byte 15)"},
+        {"{\"weight_map\":{\"a\":\"x\"},\"weight_map\":{}}",
+         "expected one \"weight_map\", found two (at byte 24)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char message[256];
@@ -390,7 +400,8 @@ static void a_directory_without_weights_is_explained(void **state)
     mkdir("m", 0777);
     fails("m", LDS_ERR_NOT_FOUND, "m: " WANTED ", or a model_index.json, found none");
     write_text("m/pytorch_model.bin", "PK\3\4");
-    fails("m", LDS_ERR_UNSUPPORTED, "m: " WANTED ", found pytorch_model.bin: that format is not supported yet");
+    fails("m", LDS_ERR_UNSUPPORTED,
+          "m: " WANTED ", found pytorch_model.bin: that format is not supported yet");
     WEIGHTS("m/flux.safetensors", "a");
     WEIGHTS("m/zlux.safetensors", "a");
     fails("m", LDS_ERR_NOT_FOUND, "m: " WANTED ", found flux.safetensors: name that file itself");
@@ -406,11 +417,12 @@ static void a_directory_without_weights_is_explained(void **state)
 static void a_pipeline_has_components(void **state)
 {
     (void)state;
-    write_text("p/model_index.json",
-               "{\"_class_name\":\"P\",\"_x\":[\"a\",\"B\"],\"vae\":[\"diffusers\",\"AutoencoderKL\"],"
-               "\"scheduler\":[\"diffusers\",\"DDIMScheduler\"],\"tokenizer\":[\"transformers\",\"T5Tokenizer\"],"
-               "\"safety_checker\":[null,null],\"ratio\":0.5,\"sizes\":[1,2],\"flags\":{\"a\":[\"b\",\"C\"]},"
-               "\"text_encoder\":[\"transformers\",\"T5EncoderModel\"],\"helper\":[\"custom\",\"Helper\"]}");
+    write_text(
+        "p/model_index.json",
+        "{\"_class_name\":\"P\",\"_x\":[\"a\",\"B\"],\"vae\":[\"diffusers\",\"AutoencoderKL\"],"
+        "\"scheduler\":[\"diffusers\",\"DDIMScheduler\"],\"tokenizer\":[\"transformers\",\"T5Tokenizer\"],"
+        "\"safety_checker\":[null,null],\"ratio\":0.5,\"sizes\":[1,2],\"flags\":{\"a\":[\"b\",\"C\"]},"
+        "\"text_encoder\":[\"transformers\",\"T5EncoderModel\"],\"helper\":[\"custom\",\"Helper\"]}");
     WEIGHTS("p/vae/diffusion_pytorch_model.safetensors", "v");
     WEIGHTS("p/text_encoder/model.safetensors", "t", "u");
     WEIGHTS("p/text_encoder/model.fp16.safetensors", "t");
@@ -433,7 +445,8 @@ static void a_pipeline_has_components(void **state)
     assert_int_equal(lds_checkpoint_n_tensors(lds_checkpoint_component(checkpoint, 1)), 1);
     assert_int_equal(lds_checkpoint_n_tensors(lds_checkpoint_component(checkpoint, 0)), 1);
     lds_checkpoint_close(checkpoint);
-    fails_variant("p", "int8", LDS_ERR_NOT_FOUND, "p: expected a component with files of the variant int8, found none");
+    fails_variant("p", "int8", LDS_ERR_NOT_FOUND,
+                  "p: expected a component with files of the variant int8, found none");
 }
 
 static void a_pipeline_lacks_no_model(void **state)
@@ -446,9 +459,10 @@ static void a_pipeline_lacks_no_model(void **state)
     write_text("p/vae/config.json", "{}");
     fails("p", LDS_ERR_NOT_FOUND, "p/vae: " WANTED ", or a model_index.json, found none");
     write_text("p/vae/diffusion_pytorch_model.safetensors", "GGUF....");
-    fails("p", LDS_ERR_NOT_WEIGHTS,
-          "p/vae/diffusion_pytorch_model.safetensors: expected a safetensors file, found a GGUF file: it has the wrong "
-          "name");
+    fails(
+        "p", LDS_ERR_NOT_WEIGHTS,
+        "p/vae/diffusion_pytorch_model.safetensors: expected a safetensors file, found a GGUF file: it has the wrong "
+        "name");
 }
 
 static void a_model_index_keeps_its_rules(void **state)
@@ -459,7 +473,8 @@ static void a_model_index_keeps_its_rules(void **state)
         {"{\"..\":[\"a\",\"B\"]}", "expected the name of a folder, found \"..\" (at byte 1)"},
         {"{\"a/b\":[\"a\",\"B\"]}", "expected the name of a folder, found \"a/b\" (at byte 1)"},
         {"{\"\":[\"a\",\"B\"]}", "expected the name of a folder, found \"\" (at byte 1)"},
-        {"{\"a\":[\"a\",\"B\"],\"a\":[\"a\",\"B\"]}", "expected the component a once, found it twice (at byte 15)"},
+        {"{\"a\":[\"a\",\"B\"],\"a\":[\"a\",\"B\"]}",
+         "expected the component a once, found it twice (at byte 15)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char message[256];
@@ -507,7 +522,8 @@ static void the_hub_cache_is_where_the_environment_says(void **state)
         nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
         snprintf(ref, sizeof ref,
                  "org/name: expected a file or directory, or a model in the hub cache, found neither it nor "
-                 "%s/models--org--name", cache);
+                 "%s/models--org--name",
+                 cache);
         fails("org/name", LDS_ERR_NOT_FOUND, ref);
     }
 }
@@ -546,9 +562,10 @@ static void hub_models_have_revisions(void **state)
     remove("hub/models--gpt2/snapshots/cafe/model.safetensors");
     remove("hub/models--gpt2/snapshots/cafe");
     options.revision = "v2";
-    fails_with("gpt2", &options, LDS_ERR_NOT_FOUND,
-               "hub/models--gpt2: expected the revision v2, found the branches and tags [main] and the commits [" COMMIT
-               "]");
+    fails_with(
+        "gpt2", &options, LDS_ERR_NOT_FOUND,
+        "hub/models--gpt2: expected the revision v2, found the branches and tags [main] and the commits [" COMMIT
+        "]");
     options.revision = "../../x";
     fails_with("gpt2", &options, LDS_ERR_ARGUMENT, "expected a branch, tag or commit, found \"../../x\"");
     write_text("hub/models--gpt2/refs/evil", "../../../..");

@@ -21,7 +21,8 @@ static void parse_bytes(parsed *p, const char *text, size_t nbytes, uint64_t dat
 {
     static char path[] = "t.safetensors";
     *p = (parsed){.err = LDS_ERROR_INIT};
-    p->file = (lds_file){.path = path, .fd = -1, .header = malloc(nbytes ? nbytes : 1), .header_nbytes = nbytes};
+    p->file =
+        (lds_file){.path = path, .fd = -1, .header = malloc(nbytes ? nbytes : 1), .header_nbytes = nbytes};
     p->file.identity.nbytes = 8 + nbytes + data_nbytes;
     memcpy(p->file.header, text, nbytes);
     p->checkpoint = (lds_checkpoint){.files = &p->file, .n_files = 1};
@@ -79,10 +80,12 @@ static void tensors_are_what_the_header_says(void **state)
 {
     (void)state;
     parsed p;
-    const char *text = "{\"w\":" ENTRY("F32", "[2,3]", "0", "24") ",\"b\":" ENTRY("BF16", "[4]", "24", "32") "}";
+    const char *text =
+        "{\"w\":" ENTRY("F32", "[2,3]", "0", "24") ",\"b\":" ENTRY("BF16", "[4]", "24", "32") "}";
     accepted(&p, text, 32);
     assert_int_equal(lds_checkpoint_n_tensors(&p.checkpoint), 2);
-    const lds_tensor *w = lds_checkpoint_find(&p.checkpoint, "w"), *b = lds_checkpoint_find(&p.checkpoint, "b");
+    const lds_tensor *w = lds_checkpoint_find(&p.checkpoint, "w"),
+                     *b = lds_checkpoint_find(&p.checkpoint, "b");
     assert_ptr_equal(w, lds_checkpoint_tensor(&p.checkpoint, 0));
     assert_ptr_equal(b, lds_checkpoint_tensor(&p.checkpoint, 1));
     assert_string_equal(lds_tensor_name(w), "w");
@@ -119,13 +122,16 @@ static void every_dtype_is_known_and_no_other(void **state)
         n_known++;
     }
     assert_int_equal(n_known, 22);
-    static const char *const others[] = {"", "f32", "F32 ", "float32", "F8", "BF1", "F8_E4M4", "F8_E4M3FNUX", "I128",
-                                         "a dtype with a name as long as a sentence"};
+    static const char *const others[] = {
+        "",    "f32",     "F32 ",        "float32", "F8",
+        "BF1", "F8_E4M4", "F8_E4M3FNUX", "I128",    "a dtype with a name as long as a sentence"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char text[256], message[256];
-        snprintf(text, sizeof text, "{\"t\":{\"dtype\":\"%s\",\"shape\":[],\"data_offsets\":[0,4]}}", others[i]);
+        snprintf(text, sizeof text, "{\"t\":{\"dtype\":\"%s\",\"shape\":[],\"data_offsets\":[0,4]}}",
+                 others[i]);
         snprintf(message, sizeof message,
-                 "t: expected a dtype of safetensors, found \"%.40s\", which this version does not know", others[i]);
+                 "t: expected a dtype of safetensors, found \"%.40s\", which this version does not know",
+                 others[i]);
         refused_at(text, 4, LDS_ERR_UNSUPPORTED, 8 + strlen("{\"t\":{\"dtype\":"), message);
     }
 }
@@ -138,8 +144,8 @@ static void entries_may_have_any_order(void **state)
     for (uint32_t i = 0; i < N; i++) {
         /* A permutation; every third tensor is empty and lies where its successor does. */
         uint32_t k = (uint32_t)((uint64_t)i * 1009 % N), begin = (k - k / 3 - (k % 3 == 2)) * 2;
-        at += sprintf(at, "%c\"%u\":{\"data_offsets\":[%u,%u],\"shape\":[%d],\"dtype\":\"F16\"}", i ? ',' : '{', k, begin,
-                      begin + (k % 3 == 2 ? 0 : 2), k % 3 != 2);
+        at += sprintf(at, "%c\"%u\":{\"data_offsets\":[%u,%u],\"shape\":[%d],\"dtype\":\"F16\"}",
+                      i ? ',' : '{', k, begin, begin + (k % 3 == 2 ? 0 : 2), k % 3 != 2);
     }
     strcpy(at, "}");
     parsed p;
@@ -170,8 +176,10 @@ static void odd_but_valid_headers_are_accepted(void **state)
         {"{\"__metadata__\":{}}", 0, 0},
         {"{\"__metadata__\":null}", 0, 0},
         {"{\"\":" ENTRY("U8", "[]", "0", "1") "}", 1, 1},
-        {"{ \"a\" : {\"dtype\":\"\\u00468_E5M2\", \"sh\\u0061pe\":[1] ,\n\"data_offsets\":[0, 1] } }   ", 1, 1},
-        {"{\"a\":{\"new\":{\"x\":[1,{}]},\"new\":0,\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, 1},
+        {"{ \"a\" : {\"dtype\":\"\\u00468_E5M2\", \"sh\\u0061pe\":[1] ,\n\"data_offsets\":[0, 1] } }   ", 1,
+         1},
+        {"{\"a\":{\"new\":{\"x\":[1,{}]},\"new\":0,\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+         0, 1},
         {"{\"a\":" ENTRY("F64", "[0,4294967296,4294967296]", "0", "0") "}", 0, 1},
         {"{\"a\":" ENTRY("F4", "[2,1]", "0", "1") ",\"b\":" ENTRY("F6_E3M2", "[4]", "1", "4") "}", 4, 2},
         {"{\"a\":" ENTRY("U8", "[1,1,1,1,1,1,1,1,1,1]", "0", "1") "}", 1, 1},
@@ -233,10 +241,13 @@ static void entries_need_their_fields(void **state)
 {
     (void)state;
     refused("{\"a\":{\"shape\":[],\"data_offsets\":[0,1]}}", 1, "}}", "a: expected \"dtype\", found none");
-    refused("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "}}", "a: expected \"shape\", found none");
+    refused("{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,1]}}", 1, "}}",
+            "a: expected \"shape\", found none");
     refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[]}}", 1, "}}", "a: expected \"data_offsets\", found none");
-    refused("{\"a\":{\"dtype\":\"U8\",\"dtype\" :\"U8\"}}", 1, "\"dtype\" ", "a: expected \"dtype\" once, found it twice");
-    refused("{\"a\":{\"shape\":[],\"shape\" :[]}}", 1, "\"shape\" ", "a: expected \"shape\" once, found it twice");
+    refused("{\"a\":{\"dtype\":\"U8\",\"dtype\" :\"U8\"}}", 1, "\"dtype\" ",
+            "a: expected \"dtype\" once, found it twice");
+    refused("{\"a\":{\"shape\":[],\"shape\" :[]}}", 1, "\"shape\" ",
+            "a: expected \"shape\" once, found it twice");
     refused("{\"a\":{\"data_offsets\":[0,1],\"data_offsets\" :[0,1]}}", 1, "\"data_offsets\" ",
             "a: expected \"data_offsets\" once, found it twice");
 }
@@ -245,7 +256,8 @@ static void values_need_their_kind(void **state)
 {
     (void)state;
     refused("{\"a\":7}", 0, "7", "a: expected an object with dtype, shape and data_offsets, found 7");
-    refused("{\"a\":[\"U8\",[],[0,1]]}", 1, "[", "a: expected an object with dtype, shape and data_offsets, found an array");
+    refused("{\"a\":[\"U8\",[],[0,1]]}", 1, "[",
+            "a: expected an object with dtype, shape and data_offsets, found an array");
     refused("{\"a\":{\"dtype\":null}}", 0, "null", "a: expected a dtype, found null");
     refused("{\"a\":{\"shape\":\"2\"}}", 0, "\"2\"", "a: expected an array of dimensions, found a string");
     refused("{\"a\":{\"shape\":[-1]}}", 0, "-1", "a: expected a dimension, found -1");
@@ -254,21 +266,23 @@ static void values_need_their_kind(void **state)
     refused("{\"a\":{\"shape\":[true]}}", 0, "true", "a: expected a dimension, found true");
     refused("{\"a\":{\"shape\":[18446744073709551616]}}", 0, "1844",
             "a: expected a dimension, found 18446744073709551616");
-    refused("{\"a\":{\"data_offsets\":{}}}", 0, "{}", "a: expected an array of two data offsets, found an object");
+    refused("{\"a\":{\"data_offsets\":{}}}", 0, "{}",
+            "a: expected an array of two data offsets, found an object");
     refused("{\"a\":{\"data_offsets\":[0]}}", 0, "]", "a: expected a data offset, found its end");
     refused("{\"a\":{\"data_offsets\":[0,1,2]}}", 0, "2", "a: expected two data offsets, found 2");
     refused("{\"a\":{\"data_offsets\":[0,-1]}}", 0, "-1", "a: expected a data offset, found -1");
     refused("{\"a\":{\"data_offsets\":[0,9223372036854775807]}}", 0, "9223",
             "a: expected a data offset, found 9223372036854775807");
-    refused("{\"a\":{\"data_offsets\":[3,2]}}", 0, "2]", "a: expected data_offsets that end at 3 or later, found 2");
+    refused("{\"a\":{\"data_offsets\":[3,2]}}", 0, "2]",
+            "a: expected data_offsets that end at 3 or later, found 2");
     refused_at("[]", 0, LDS_ERR_MALFORMED, 8, "expected an object, found an array");
 }
 
 static void names_are_unique_and_text(void **state)
 {
     (void)state;
-    refused("{\"a\":" ENTRY("U8", "[]", "0", "1") ",\"\\u0061\":" ENTRY("U8", "[]", "1", "2") "}", 2, "\"\\u0061",
-            "a: expected each name once, found it twice");
+    refused("{\"a\":" ENTRY("U8", "[]", "0", "1") ",\"\\u0061\":" ENTRY("U8", "[]", "1", "2") "}", 2,
+            "\"\\u0061", "a: expected each name once, found it twice");
     /* The later of the two is the one that is wrong, whatever the order of their data. */
     refused("{\"a\":" ENTRY("U8", "[]", "1", "2") ",\"a\" :" ENTRY("U8", "[]", "0", "1") "}", 2, "\"a\" ",
             "a: expected each name once, found it twice");
@@ -340,7 +354,8 @@ static void files_end_where_their_tensors_do(void **state)
     const char *text = "{\"a\":" ENTRY("U8", "[100]", "0", "100") "}";
     uint64_t n = 8 + strlen(text);
     char message[256];
-    snprintf(message, sizeof message, "expected %llu bytes, found %llu: the file is cut short, download it again",
+    snprintf(message, sizeof message,
+             "expected %llu bytes, found %llu: the file is cut short, download it again",
              (unsigned long long)n + 100, (unsigned long long)n + 99);
     refused_at(text, 99, LDS_ERR_TRUNCATED, n + 99, message);
     snprintf(message, sizeof message, "expected %llu bytes, found %llu: more than its tensors take",
@@ -366,7 +381,8 @@ static void the_length_of_the_header_is_checked(void **state)
     (void)state;
     const char *name = "x.safetensors";
     uint64_t n;
-    assert_int_equal(lds_safetensors_start(&n, (const uint8_t *)"\2\0\0\0\0\0\0\0{}", 10, 10, name, NULL), LDS_OK);
+    assert_int_equal(lds_safetensors_start(&n, (const uint8_t *)"\2\0\0\0\0\0\0\0{}", 10, 10, name, NULL),
+                     LDS_OK);
     assert_int_equal(n, 2);
     starts("", 0, 0, name, LDS_ERR_TRUNCATED, LDS_NO_OFFSET,
            "expected a safetensors file, found an empty one: download it again");
@@ -378,14 +394,19 @@ static void the_length_of_the_header_is_checked(void **state)
            "expected a header of 3 bytes, found 2: the file is cut short, download it again (at byte 10)");
     starts("\0\0\0\0\0\0\0\0", 8, 8, name, LDS_ERR_MALFORMED, 0,
            "expected a header, found a header length of 0 (at byte 0)");
+    starts("\0\0\0\0\0\0\0\0{}", 10, 10, name, LDS_ERR_MALFORMED, 0,
+           "expected a header, found a header length of 0 (at byte 0)");
     starts("\2\0\0\0\0\0\0\0 {", 10, 10, name, LDS_ERR_MALFORMED, 8,
            "expected a header that begins with '{', found byte 0x20 (at byte 8)");
     starts("\1\xE1\xF5\5\0\0\0\0{", 9, UINT64_MAX, name, LDS_ERR_MALFORMED, 0,
            "expected a header of at most 100000000 bytes, found a length of 100000001 (at byte 0)");
-    starts("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{", 9, 1000, name, LDS_ERR_MALFORMED, 0,
-           "expected a header of at most 100000000 bytes, found a length of 18446744073709551615 (at byte 0)");
+    starts(
+        "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{", 9, 1000, name, LDS_ERR_MALFORMED, 0,
+        "expected a header of at most 100000000 bytes, found a length of 18446744073709551615 (at byte 0)");
     /* The cap itself is allowed. */
-    assert_int_equal(lds_safetensors_start(&n, (const uint8_t *)"\0\xE1\xF5\5\0\0\0\0{", 9, 200000000, name, NULL), LDS_OK);
+    assert_int_equal(
+        lds_safetensors_start(&n, (const uint8_t *)"\0\xE1\xF5\5\0\0\0\0{", 9, 200000000, name, NULL),
+        LDS_OK);
     assert_int_equal(n, 100000000);
 }
 
@@ -402,21 +423,27 @@ static void other_files_are_named(void **state)
            "expected a safetensors file, found a web page saved in place of the weights: download it again");
     STARTS("<HTML lang=en>", name, LDS_ERR_NOT_WEIGHTS,
            "expected a safetensors file, found a web page saved in place of the weights: download it again");
-    STARTS("{\"error\":\"Repository not found\"}", name, LDS_ERR_NOT_WEIGHTS,
-           "expected a safetensors file, found a server's error message saved in place of the weights: download it "
-           "again");
-    STARTS("Entry not found", name, LDS_ERR_NOT_WEIGHTS,
-           "expected a safetensors file, found a server's error message saved in place of the weights: download it "
-           "again");
+    STARTS(
+        "{\"error\":\"Repository not found\"}", name, LDS_ERR_NOT_WEIGHTS,
+        "expected a safetensors file, found a server's error message saved in place of the weights: download it "
+        "again");
+    STARTS(
+        "Entry not found", name, LDS_ERR_NOT_WEIGHTS,
+        "expected a safetensors file, found a server's error message saved in place of the weights: download it "
+        "again");
     STARTS("GGUF\3\0\0\0", name, LDS_ERR_NOT_WEIGHTS,
            "expected a safetensors file, found a GGUF file: it has the wrong name");
     STARTS("GGUF\3\0\0\0", "x.gguf", LDS_ERR_UNSUPPORTED,
            "expected a safetensors file, found a GGUF file: that format is not supported yet");
-    STARTS("PK\3\4\0\0\0\0\0\0", "pytorch_model.bin", LDS_ERR_UNSUPPORTED,
-           "expected a safetensors file, found a zip archive, as PyTorch's .bin and .pt and NumPy's .npz are: that "
-           "format is not supported yet");
-    STARTS("\x80\2\x8A\nl\xFC\x9C" "F\xF9", name, LDS_ERR_NOT_WEIGHTS,
-           "expected a safetensors file, found a Python pickle, as PyTorch's older .bin and .pt are: it has the wrong name");
+    STARTS(
+        "PK\3\4\0\0\0\0\0\0", "pytorch_model.bin", LDS_ERR_UNSUPPORTED,
+        "expected a safetensors file, found a zip archive, as PyTorch's .bin and .pt and NumPy's .npz are: that "
+        "format is not supported yet");
+    STARTS(
+        "\x80\2\x8A\nl\xFC\x9C"
+        "F\xF9",
+        name, LDS_ERR_NOT_WEIGHTS,
+        "expected a safetensors file, found a Python pickle, as PyTorch's older .bin and .pt are: it has the wrong name");
     STARTS("\x1F\x8B\x08\0\0\0\0\0\0", name, LDS_ERR_NOT_WEIGHTS,
            "expected a safetensors file, found a file compressed with gzip: unpack it first");
 }
