@@ -170,9 +170,9 @@ LDS_API bool lds_dtype_is_float(lds_dtype dtype);
  *
  * Rounds to nearest, ties to even. Subnormals are kept. What is too large becomes infinity where the type
  * has one and NaN where it has not (F8_E4M3 and the FNUZ types). NaN stays NaN and keeps its sign where the
- * type has signed NaNs. F64 reaches types narrower than F32 by way of F32, as in torch. Every value that is
- * not NaN equals what torch.Tensor.to gives. The thread's rounding mode and flush-to-zero setting change
- * nothing.
+ * type has signed NaNs. F64 reaches types narrower than F32 by way of F32, as in torch. Every result that
+ * is not NaN equals torch.Tensor.to's (which since torch 2.12 has 448 where F8_E4M3 overflows). The thread's
+ * rounding mode and flush-to-zero setting change nothing.
  *
  * LDS_ERR_UNSUPPORTED unless both are float dtypes or both are the same dtype, which is copied.
  */

@@ -46,7 +46,7 @@ static uint64_t next_input(const pair *p, uint64_t *state)
     random = next_random(state);
     if (kind == 0 || bits == 8)
         return random;
-    uint64_t bias = (1ULL << (bits - mantissa - 2)) - 1;
+    uint64_t bias = (1ULL << ((bits - mantissa - 2) & 63)) - 1;
     uint64_t exponent = bias + next_random(state) % 64 - 40;
     if (bits == 16)
         exponent = next_random(state);

@@ -28,4 +28,10 @@ static inline __attribute__((always_inline)) void fp_leave(fp_mode mode)
     _mm_setcsr(mode);
 }
 
+/*
+ * clang that knows an F32 vector to come from F16 compares halves instead, for which there is no instruction,
+ * one by one: twenty times slower. This is no instruction, and what x was before is forgotten.
+ */
+#define HIDE_ORIGIN(x) __asm__("" : "+v"(x))
+
 #endif

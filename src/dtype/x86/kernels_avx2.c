@@ -118,8 +118,10 @@ INLINE v8 narrow_sign(block32 x)
 INLINE block32 load_f16(const uint8_t *src)
 {
     block32 x;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         x.v[i] = (v32)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
+        HIDE_ORIGIN(x.v[i]);
+    }
     return x;
 }
 

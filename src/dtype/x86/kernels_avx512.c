@@ -121,8 +121,10 @@ INLINE v8 narrow_sign(block32 x)
 INLINE block32 load_f16(const uint8_t *src)
 {
     block32 x;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         x.v[i] = (v32)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(src + 32 * i)));
+        HIDE_ORIGIN(x.v[i]);
+    }
     return x;
 }
 
