@@ -5,57 +5,68 @@ import itertools
 from measure import Measurement, Unmeasurable, say
 
 KIB, MIB = 1 << 10, 1 << 20
-TUNE_NBYTES = 1 << 30
-N_SECOND_LOOK, N_FINALISTS = 8, 3
+PROBE_NBYTES = 512 * MIB
+N_VARIED, N_SECOND_LOOK, N_FINALISTS = 4, 6, 3
 
-PAGES = {"4 KiB pages": (), "2 MiB pages": ("--huge",)}
-BLOCKS = {f"{size >> 10} KiB blocks": ("--block", size) for size in (64 * KIB, 256 * KIB, MIB, 4 * MIB)}
-KERNELS = {
-    "own kernel": (),
-    "own kernel, streaming stores": ("--stream",),
-    "library's kernel": ("--library",),
-}
-SHARING = {"blocks in turn": (), "a half each": ("--halves",)}
-POPULATE = {"": (), "populated by the block": ("--populate",)}
+PAGES = {"2 MiB pages": ["--huge"], "4 KiB pages": []}
+BLOCKS = {f"{size // KIB} KiB blocks": ["--block", size] for size in (64 * KIB, 256 * KIB, MIB, 4 * MIB)}
 QUICK_BLOCKS = {name: BLOCKS[name] for name in ("256 KiB blocks", "1024 KiB blocks")}
+KERNELS = {
+    "own kernel": [],
+    "own kernel, streaming stores": ["--stream"],
+    "library's kernel": ["--library"],
+}
+SHARING = {"blocks in turn": [], "a half each": ["--halves"]}
+POPULATE = {"": [], "populated by the block": ["--populate"]}
 
 
-def candidates(used, quick):
-    """(description, options) of each loop. Memory used before has nothing to populate."""
-    tables = [PAGES, QUICK_BLOCKS if quick else BLOCKS, KERNELS, SHARING, {"": ()} if used else POPULATE]
+def combined(*tables):
+    """(description, options) of each way to choose one entry from each table."""
     for choice in itertools.product(*(table.items() for table in tables)):
-        name = ", ".join(label for label, _ in choice if label)
-        options = [option for _, part in choice for option in part]
-        yield name, options + (["--used"] if used else [])
+        options = list(itertools.chain.from_iterable(part for _, part in choice))
+        yield ", ".join(label for label, _ in choice if label), options
 
 
-def search(bench, model, pair, used, quick):
-    """The finalists, each a measurement of the whole file, best first."""
-    src, dst = pair
-    base = [bench.limits, "load", model.file, "--offset", model.data_offset, "--src", src, "--dst", dst]
-    loops = [
-        Measurement(name, base + options, [model.file], 0 if used else model.nbytes_as(dst))
-        for name, options in candidates(used, quick)
-    ]
-    say(f"  {len(loops)} loops, {src} -> {dst}, {'used' if used else 'fresh'} memory")
-    first = []
-    for loop in loops:
-        part = min(TUNE_NBYTES, model.nbytes)
-        probe = Measurement(
-            loop.name,
-            [*loop.command, "--nbytes", part],
-            loop.files,
-            loop.memory_nbytes * part // model.nbytes,
-        )
+class Search:
+    def __init__(self, bench, model, dtype, used, quick):
+        self.bench, self.model, self.quick = bench, model, quick
+        self.base = [bench.limits, "load", model.file, "--offset", model.data_offset]
+        self.base += ["--src", model.dtype, "--dst", dtype, *(["--used"] if used else [])]
+        self.new_nbytes = 0 if used else model.nbytes_as(dtype)
+        self.populate = {"": []} if used else POPULATE  # memory used before has nothing to populate
+        self.probed = {}  # description -> (seconds of a part of the file, options)
+
+    def probe(self, name, options):
+        if name in self.probed:
+            return
+        part = min(PROBE_NBYTES, self.model.nbytes)
+        command = [*self.base, *options, "--nbytes", part]
+        new_nbytes = self.new_nbytes * part // self.model.nbytes
         try:
-            first.append((bench.once(probe)["seconds"], loop))
+            result = self.bench.once(Measurement(name, command, [self.model.file], new_nbytes))
+            self.probed[name] = (result["seconds"], options)
         except Unmeasurable as reason:
             if "no loop of our own" not in str(reason):
                 raise
-    first.sort(key=lambda entry: entry[0])
-    second = [loop for _, loop in first[:N_SECOND_LOOK]]
-    bench.rounds(second, 2 if quick else 3)
-    second.sort(key=lambda loop: loop.median())
-    for loop in second:
-        loop.results.clear()
-    return second[:N_FINALISTS]
+
+    def best(self, n):
+        return sorted(self.probed.items(), key=lambda entry: entry[1][0])[:n]
+
+    def run(self):
+        """The finalists, each a measurement of the whole file, best first."""
+        say("  the best loop by hand")
+        plain = next(combined(SHARING, self.populate))[0]
+        for name, options in combined(PAGES, QUICK_BLOCKS if self.quick else BLOCKS, KERNELS):
+            self.probe(f"{name}, {plain}", options)
+        for name, (_, options) in self.best(N_VARIED):
+            for change, more in combined(SHARING, self.populate):
+                self.probe(name.replace(plain, change), options + more)
+        loops = [
+            Measurement(name, self.base + options, [self.model.file], self.new_nbytes)
+            for name, (_, options) in self.best(N_SECOND_LOOK)
+        ]
+        self.bench.rounds(loops, 2)
+        loops.sort(key=Measurement.median)
+        for loop in loops:
+            loop.results.clear()
+        return loops[:N_FINALISTS]

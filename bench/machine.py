@@ -46,11 +46,11 @@ def describe(work):
         "processor": cpu_name(),
         "processors": len(os.sched_getaffinity(0)),
         "instruction sets": " ".join(flag for flag in ("avx2", "f16c", "avx512f", "asimd") if flag in flags),
-        "virtual": "hypervisor" in flags,
+        "virtual machine": "yes" if "hypervisor" in flags else "no",
         "memory": f"{kib / (1 << 20):.0f} GiB",
         "huge pages": first(r"\[(\w+)\]", read("/sys/kernel/mm/transparent_hugepage/enabled")),
         "file system": file_system(work),
-        "kernel": platform.release(),
+        "kernel": first(r"([\d.]+)", platform.release()),
     }
 
 

@@ -43,6 +43,7 @@ class Measurement:
             "name": self.name,
             "command": [str(part) for part in self.command],
             "key": self.key,
+            "in_nbytes": sum(Path(file).stat().st_size for file in self.files),
             "median": self.median(),
             "min": low,
             "max": high,

@@ -60,7 +60,7 @@ def measured_rows(results):
     """Every measurement, in the order in which it was made."""
     for name, m in results["measurements"].items():
         last = m["results"][-1]
-        nbytes = max(last.get("out_nbytes", 0), last.get("in_nbytes", 0), last.get("network_nbytes", 0))
+        nbytes = max(last.get("out_nbytes", 0), m["in_nbytes"], last.get("network_nbytes", 0))
         rate = f"{nbytes / m['median'] / 1e9:.1f}" if nbytes else ""
         peak = f"{last['peak_rss_bytes'] / 1e6:.0f}" if "peak_rss_bytes" in last else ""
         shown = f"{name}: {m['label']}" if m["label"] else name
@@ -159,14 +159,15 @@ least*; rows without one only show.
 
 {checks}
 
-{model} Every figure is the median of {rounds} runs, with the least and the greatest, each a process of its
-own, the measurements of a group taking turns. Runs are hot: before each, the kernel confirms that the file's
-pages are all in its cache, and a run that went to the disk is thrown away. Before a run that takes new
-memory, another process has touched as much, so that a virtual machine's host has it at hand.
+{model}
+Every figure is the median of {rounds} runs, with the least and the greatest, each a process of its own, the
+measurements of a group taking turns. Runs are hot: before each, the kernel confirms that the file's pages are
+all in its cache, and a run that went to the disk is thrown away. Before a run that takes new memory, another
+process has touched as much, so that a virtual machine's host has it at hand.
 
 - *Loadstone* opens the file, builds the network, and loads it; timed in C, through the public header
   (`bench/load_bench.c`). *Used memory* is the caller's own, through `lds_param_bind` or an `lds_allocator`.
-- The *best loop* is the fastest of up to 96 loops written by hand for this one purpose (`bench/limits.c`):
+- The *best loop* is the fastest of some forty loops written by hand for this one purpose (`bench/limits.c`):
   pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
   kernels. It knows the one extent to read and its dtype beforehand.
 - The other loaders are timed without the import of their packages (`bench/peers.py`). Where they map the

@@ -2,7 +2,7 @@
 
     python3 bench/run.py [--build build] [--work .cache/bench] [--quick] [--json FILE] [--docs]
 
-Needs about 11 GB of disk, 20 GB of memory, and a quarter of an hour of a machine that does nothing else;
+Needs about 11 GB of disk, 20 GB of memory, and half an hour of a machine that does nothing else;
 --quick takes a smaller model and a few minutes. The other loaders go into a virtual environment of their own
 in --work, or are those of --peer-python. --docs writes docs/benchmarks.md and .svg from the results.
 """
@@ -52,7 +52,7 @@ class Run:
     def __init__(self, args):
         self.args = args
         self.quick = args.quick
-        self.n_rounds = args.rounds or (3 if args.quick else 7)
+        self.n_rounds = args.rounds or (3 if args.quick else 5)
         build = args.build.resolve()
         self.loadstone = build / "loadstone"
         self.limits = build / "bench" / "limits"
@@ -112,7 +112,7 @@ class Run:
 
     def add_loops(self, what, model, dtype, used):
         found = []
-        for i, loop in enumerate(loops.search(self.bench, model, (model.dtype, dtype), used, self.quick)):
+        for i, loop in enumerate(loops.Search(self.bench, model, dtype, used, self.quick).run()):
             loop.label, loop.name = loop.name, f"{what}, loop {i + 1}"
             self.found[loop.name] = loop
             found.append(loop)
