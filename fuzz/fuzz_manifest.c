@@ -32,7 +32,8 @@ static void check_init(lds_network *net)
     if (!is_small)
         return;
     lds_status status = lds_network_init(net, 1, NULL);
-    FUZZ_CHECK(!status || status == LDS_ERR_MISMATCH || (status == LDS_ERR_MEMORY && fuzz_allocation_failed()));
+    FUZZ_CHECK(!status || status == LDS_ERR_MISMATCH ||
+               (status == LDS_ERR_MEMORY && fuzz_allocation_failed()));
     for (size_t i = 0; i < lds_network_n_params(net) && status != LDS_ERR_MEMORY; i++) {
         lds_param *param = lds_network_param(net, i);
         FUZZ_CHECK((lds_param_init(param).kind != LDS_INIT_NONE) == (lds_param_data(param) != NULL));
