@@ -37,6 +37,11 @@ void lds_names_destroy(lds_names *names)
     *names = (lds_names){0};
 }
 
+static bool is_same(const lds_name *a, const lds_name *b)
+{
+    return a->hash == b->hash && a->nbytes == b->nbytes && !memcmp(a->text, b->text, b->nbytes);
+}
+
 static uint32_t *slot_of(const lds_names *names, lds_name name)
 {
     size_t mask = names->n_slots - 1;
@@ -44,9 +49,7 @@ static uint32_t *slot_of(const lds_names *names, lds_name name)
         uint32_t *slot = &names->slots[i];
         if (!*slot)
             return slot;
-        const lds_name *entry = &names->entries[*slot - 1];
-        if (entry->hash == name.hash && entry->nbytes == name.nbytes &&
-            !memcmp(entry->text, name.text, name.nbytes))
+        if (is_same(&names->entries[*slot - 1], &name))
             return slot;
     }
 }
@@ -106,4 +109,9 @@ uint32_t lds_names_find(const lds_names *names, lds_name name)
         return LDS_NO_INDEX;
     const uint32_t *slot = slot_of(names, name);
     return *slot ? *slot - 1 : LDS_NO_INDEX;
+}
+
+uint32_t lds_names_find_near(const lds_names *names, lds_name name, uint32_t guess)
+{
+    return guess < names->n && is_same(&names->entries[guess], &name) ? guess : lds_names_find(names, name);
 }

@@ -53,4 +53,10 @@ lds_status lds_names_clone(lds_names *copy, const lds_names *names, lds_error *e
 /* The index of a name, or LDS_NO_INDEX. */
 uint32_t lds_names_find(const lds_names *names, lds_name name);
 
+/*
+ * The same, much quicker if it is at guess: names that were written in one order are mostly asked
+ * for in that order, and then this touches memory in order too.
+ */
+uint32_t lds_names_find_near(const lds_names *names, lds_name name, uint32_t guess);
+
 #endif

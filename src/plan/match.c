@@ -21,6 +21,7 @@ typedef struct matcher {
     lds_report *report;
     uint32_t *led_by;    /* for each parameter: the tensor whose name leads to it */
     uint32_t *tensor_of; /* for each parameter that is not tied: the tensor that fills it */
+    uint32_t next;       /* the parameter after the one that the last tensor led to */
     lds_regex **ignored;
     size_t n_ignored;
     lds_keymap_scratch scratch;
@@ -139,9 +140,10 @@ static lds_status match_tensor(matcher *m, uint32_t t, lds_error *err)
             shape = mapped.shape;
         }
     }
-    uint32_t index = lds_names_find(&m->network->names, name);
+    uint32_t index = lds_names_find_near(&m->network->names, name, m->next);
     if (index == LDS_NO_INDEX)
         return note_unexpected(m, tensor, err);
+    m->next = index + 1;
     uint32_t root = root_index(m->network, index);
     if (m->table->states[root] == LDS_PARAM_UNSELECTED)
         return LDS_OK;
