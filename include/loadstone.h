@@ -95,7 +95,7 @@ enum {
  * Initialise with LDS_ERROR_INIT. A call that succeeds leaves it alone.
  *
  * The message is one line of the form "<file>: <tensor or field>: expected <x>, found <y> (at byte <n>)",
- * with the parts that apply. Long paths are shortened at their left.
+ * with the parts that apply. Long paths are shortened at their left, control characters in names become '?'.
  */
 typedef struct lds_error {
     size_t struct_size;     /* sizeof(lds_error) */

@@ -36,6 +36,14 @@ const char *lds_status_name(lds_status status)
     }
 }
 
+/* A message is one line, whatever names a file brings in. */
+static void keep_to_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7F)
+            *text = '?';
+}
+
 static void fill(lds_error *err, lds_status status, const char *format, va_list args)
 {
     err->code = status;
@@ -44,6 +52,7 @@ static void fill(lds_error *err, lds_status status, const char *format, va_list 
     err->file_nbytes = 0;
     err->tensor_nbytes = 0;
     vsnprintf(err->message, sizeof err->message, format, args);
+    keep_to_one_line(err->message);
 }
 
 static void append(lds_error *err, const char *format, ...) LDS_PRINTF(2, 3);
@@ -54,6 +63,7 @@ static void append(lds_error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->message + n, sizeof err->message - n, format, args);
     va_end(args);
+    keep_to_one_line(err->message + n);
 }
 
 lds_status lds_fail(lds_error *err, lds_status status, const char *format, ...)

@@ -37,6 +37,16 @@ static void error_shortens_long_paths_at_a_character(void **state)
     assert_int_equal(err.os_errno, 2);
 }
 
+static void a_message_is_one_line(void **state)
+{
+    (void)state;
+    lds_error err = LDS_ERROR_INIT;
+    lds_fail(&err, LDS_ERR_NAME, "no \"%s\"", "a\nb\x7F");
+    lds_error_context(&err, LDS_ERR_NAME, "x\ty", "\x1B[31m");
+    assert_string_equal(err.message, "x?y: ?[31m: no \"a?b?\"");
+    assert_int_equal(err.tensor_nbytes, 5);
+}
+
 static void error_may_be_null(void **state)
 {
     (void)state;
@@ -72,6 +82,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(error_names_file_tensor_and_byte),
         cmocka_unit_test(error_shortens_long_paths_at_a_character),
+        cmocka_unit_test(a_message_is_one_line),
         cmocka_unit_test(error_may_be_null),
         cmocka_unit_test(names_find_what_was_added),
     };
