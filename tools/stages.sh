@@ -152,10 +152,11 @@ lint_format() {
     git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror
 }
 
-# Templates are looked at through the files that include them.
+# Templates are looked at through the files that include them. With assertions on, xxhash.h tells the analyser what
+# it takes for granted.
 lint_tidy() {
     git ls-files -z 'src/*.c' 'cli/*.c' 'examples/*.c' ':!src/dtype/arm/*' |
-        xargs -0 -n 4 -P 2 clang-tidy -p build --quiet
+        xargs -0 -n 4 -P 2 clang-tidy -p build --quiet --extra-arg=-UNDEBUG --extra-arg=-DXXH_DEBUGLEVEL=1
 }
 
 lint_python() {
