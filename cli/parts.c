@@ -5,7 +5,6 @@
 #include "parts.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,25 +56,13 @@ bool has_config(const char *dir)
     return found;
 }
 
-/* Is the error about the class that the config names, and not about another of its fields? */
-static bool is_about_class(const lds_error *err)
-{
-    static const char *const fields[] = {"_class_name", "architectures", "_class_name or architectures",
-                                         "model_type"};
-    const char *field = err->message + (err->file_nbytes ? err->file_nbytes + 2 : 0);
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (err->tensor_nbytes == strlen(fields[i]) && !memcmp(field, fields[i], err->tensor_nbytes))
-            return true;
-    return false;
-}
-
 lds_status part_make_network(part *p, const parts *ps, const command_line *line, lds_error *err)
 {
     const char *dir = lds_checkpoint_dir(p->checkpoint);
     if (ps->is_directory && has_config(dir)) {
         lds_dtype dtype = line->dtype ? (lds_dtype)line->dtype : lds_checkpoint_dtype(p->checkpoint);
         lds_status status = lds_network_from_config(&p->network, dir, dtype, err);
-        if (status != LDS_ERR_UNSUPPORTED || !is_about_class(err))
+        if (status != LDS_ERR_ARCHITECTURE)
             return status;
         if (!line->quiet)
             complain("%s; going by the checkpoint's own names", err->message);

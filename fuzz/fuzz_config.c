@@ -27,7 +27,7 @@ void fuzz_one(uint8_t *data, size_t nbytes)
     }
     FUZZ_CHECK(!net && err.code == status);
     FUZZ_CHECK(status == LDS_ERR_MALFORMED || status == LDS_ERR_UNSUPPORTED ||
-               (status == LDS_ERR_MEMORY && fuzz_allocation_failed()));
+               status == LDS_ERR_ARCHITECTURE || (status == LDS_ERR_MEMORY && fuzz_allocation_failed()));
     FUZZ_CHECK(status == LDS_ERR_MEMORY || !strncmp(err.message, "config.json: ", 13));
     FUZZ_CHECK(err.offset <= nbytes || err.offset == LDS_NO_OFFSET);
 }

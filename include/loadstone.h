@@ -74,15 +74,16 @@ typedef int lds_status;
 
 enum {
     LDS_OK = 0,
-    LDS_ERR_ARGUMENT = -10,    /* an argument is out of range or contradicts another */
-    LDS_ERR_NAME = -11,        /* no such name, or a name that is there already */
-    LDS_ERR_IO = -20,          /* the operating system refused; os_errno says why */
-    LDS_ERR_NOT_FOUND = -21,   /* no checkpoint, config or file at that path */
-    LDS_ERR_CHANGED = -22,     /* a file changed or shrank between opening and the end of the load */
-    LDS_ERR_MALFORMED = -30,   /* a file breaks its format's rules */
-    LDS_ERR_TRUNCATED = -31,   /* a file ends before its header says it does */
-    LDS_ERR_NOT_WEIGHTS = -32, /* a git-lfs pointer, a web page, or another file with a weights' name */
-    LDS_ERR_UNSUPPORTED = -40, /* valid, but not something that this version can do */
+    LDS_ERR_ARGUMENT = -10,     /* an argument is out of range or contradicts another */
+    LDS_ERR_NAME = -11,         /* no such name, or a name that is there already */
+    LDS_ERR_IO = -20,           /* the operating system refused; os_errno says why */
+    LDS_ERR_NOT_FOUND = -21,    /* no checkpoint, config or file at that path */
+    LDS_ERR_CHANGED = -22,      /* a file changed or shrank between opening and the end of the load */
+    LDS_ERR_MALFORMED = -30,    /* a file breaks its format's rules */
+    LDS_ERR_TRUNCATED = -31,    /* a file ends before its header says it does */
+    LDS_ERR_NOT_WEIGHTS = -32,  /* a git-lfs pointer, a web page, or another file with a weights' name */
+    LDS_ERR_UNSUPPORTED = -40,  /* valid, but not something that this version can do */
+    LDS_ERR_ARCHITECTURE = -41, /* a config of a class that is not known, or that names none */
     LDS_ERR_MISMATCH = -50, /* checkpoint and network do not fit: missing, unexpected or mismatched names */
     LDS_ERR_MEMORY = -60,   /* memory could not be had */
     LDS_ERR_CANCELLED = -70 /* the progress callback asked to stop */
@@ -353,8 +354,10 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **netw
  * transformers classes T5EncoderModel, T5Model and T5ForConditionalGeneration. dtype is that of all other
  * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, but for few tables.
  *
- * LDS_ERR_UNSUPPORTED if the architecture is not known, or if the config has a field that this version does
- * not understand: it might change the structure. LDS_ERR_MALFORMED if the config breaks a rule.
+ * LDS_ERR_ARCHITECTURE if the config's class is not known or it names none, which leaves the caller free to
+ * go by the checkpoint's own names (lds_network_from_checkpoint). LDS_ERR_UNSUPPORTED if the class is known and
+ * the config has a field that this version does not understand: it might change the structure.
+ * LDS_ERR_MALFORMED if the config breaks a rule.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_from_config(lds_network **network, const char *dir,
                                                           lds_dtype dtype, lds_error *err);

@@ -29,6 +29,7 @@ const char *lds_status_name(lds_status status)
     case LDS_ERR_TRUNCATED: return "LDS_ERR_TRUNCATED";
     case LDS_ERR_NOT_WEIGHTS: return "LDS_ERR_NOT_WEIGHTS";
     case LDS_ERR_UNSUPPORTED: return "LDS_ERR_UNSUPPORTED";
+    case LDS_ERR_ARCHITECTURE: return "LDS_ERR_ARCHITECTURE";
     case LDS_ERR_MISMATCH: return "LDS_ERR_MISMATCH";
     case LDS_ERR_MEMORY: return "LDS_ERR_MEMORY";
     case LDS_ERR_CANCELLED: return "LDS_ERR_CANCELLED";

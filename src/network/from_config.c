@@ -23,7 +23,7 @@ static lds_status fail_unknown(lds_error *err, const lds_config_source *source, 
     for (const lds_architecture *const *a = architectures; *a && n < sizeof known; a++)
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", (*a)->class_name);
     lds_status status =
-        lds_fail(err, LDS_ERR_UNSUPPORTED, "expected one of %s, found %.200s", known, class_name);
+        lds_fail(err, LDS_ERR_ARCHITECTURE, "expected one of %s, found %.200s", known, class_name);
     return lds_error_context(err, status, source->path, field);
 }
 
@@ -55,7 +55,7 @@ static lds_status find_architecture(const lds_architecture **architecture, const
     if (!a)
         return fail_unknown(err, source, field, name);
     if (a->model_type && class.model_type && strcmp(a->model_type, class.model_type) != 0) {
-        lds_status status = lds_fail(err, LDS_ERR_UNSUPPORTED, "expected %s for the class %s, found %.200s",
+        lds_status status = lds_fail(err, LDS_ERR_ARCHITECTURE, "expected %s for the class %s, found %.200s",
                                      a->model_type, a->class_name, class.model_type);
         return lds_error_context(err, status, source->path, "model_type");
     }

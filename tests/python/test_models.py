@@ -16,7 +16,7 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, No
 # Fifty for each family; twelve of them will do in a hurry.
 SEEDS = [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 50))]
 
-ARGUMENT, NOT_FOUND, MALFORMED, UNSUPPORTED, MISMATCH = -10, -21, -30, -40, -50
+ARGUMENT, NOT_FOUND, MALFORMED, UNSUPPORTED, ARCHITECTURE, MISMATCH = -10, -21, -30, -40, -41, -50
 
 
 class Error(ctypes.Structure):
@@ -449,11 +449,11 @@ BAD = [
     (VAE, {"block_out_channels": [4]}, "block_out_channels", MALFORMED, "an entry for each block, found 1"),
     (VAE, {"block_out_channels": [4, "8"]}, "block_out_channels", MALFORMED, 'found "8"'),
     (VAE, {"norm_num_groups": 8}, "block_out_channels", MALFORMED, "multiples of norm_num_groups"),
-    (VAE, {"_class_name": "AutoencoderKL"}, "_class_name", UNSUPPORTED, "found AutoencoderKL"),
-    (VAE, {"_class_name": None}, "_class_name or architectures", UNSUPPORTED, "CogVideoXTransformer3DModel"),
-    (VAE, {"_class_name": "T5EncoderModel"}, "_class_name", UNSUPPORTED, "found T5EncoderModel"),
-    (T5, {"architectures": ["UMT5EncoderModel"]}, "architectures", UNSUPPORTED, "found UMT5EncoderModel"),
-    (T5, {"model_type": "umt5"}, "model_type", UNSUPPORTED, "expected t5 for the class T5Enc"),
+    (VAE, {"_class_name": "AutoencoderKL"}, "_class_name", ARCHITECTURE, "found AutoencoderKL"),
+    (VAE, {"_class_name": None}, "_class_name or architectures", ARCHITECTURE, "CogVideoXTransformer3DModel"),
+    (VAE, {"_class_name": "T5EncoderModel"}, "_class_name", ARCHITECTURE, "found T5EncoderModel"),
+    (T5, {"architectures": ["UMT5EncoderModel"]}, "architectures", ARCHITECTURE, "found UMT5EncoderModel"),
+    (T5, {"model_type": "umt5"}, "model_type", ARCHITECTURE, "expected t5 for the class T5Enc"),
     (T5, {"feed_forward_proj": "gated-prelu"}, "feed_forward_proj", UNSUPPORTED, 'found "gated-prelu"'),
     (T5, {"feed_forward_proj": "g" * 39 + "é"}, "feed_forward_proj", UNSUPPORTED, 'found "' + "g" * 39 + '"'),
     (T5, {"dense_act_fn": "prelu"}, "dense_act_fn", UNSUPPORTED, 'found "prelu"'),

@@ -54,6 +54,30 @@ static void error_may_be_null(void **state)
     assert_int_equal(lds_error_context(NULL, LDS_ERR_NAME, "f", "t"), LDS_ERR_NAME);
 }
 
+static void every_status_has_its_name(void **state)
+{
+    (void)state;
+#define CHECK_NAME(code) assert_string_equal(lds_status_name(code), #code)
+    CHECK_NAME(LDS_OK);
+    CHECK_NAME(LDS_ERR_ARGUMENT);
+    CHECK_NAME(LDS_ERR_NAME);
+    CHECK_NAME(LDS_ERR_IO);
+    CHECK_NAME(LDS_ERR_NOT_FOUND);
+    CHECK_NAME(LDS_ERR_CHANGED);
+    CHECK_NAME(LDS_ERR_MALFORMED);
+    CHECK_NAME(LDS_ERR_TRUNCATED);
+    CHECK_NAME(LDS_ERR_NOT_WEIGHTS);
+    CHECK_NAME(LDS_ERR_UNSUPPORTED);
+    CHECK_NAME(LDS_ERR_ARCHITECTURE);
+    CHECK_NAME(LDS_ERR_MISMATCH);
+    CHECK_NAME(LDS_ERR_MEMORY);
+    CHECK_NAME(LDS_ERR_CANCELLED);
+#undef CHECK_NAME
+    assert_int_equal(LDS_ERR_ARCHITECTURE, -41);
+    assert_int_equal(LDS_ERR_ARCHITECTURE / 10, LDS_ERR_UNSUPPORTED / 10);
+    assert_string_equal(lds_status_name(-49), "unknown status");
+}
+
 static void names_find_what_was_added(void **state)
 {
     (void)state;
@@ -84,6 +108,7 @@ int main(void)
         cmocka_unit_test(error_shortens_long_paths_at_a_character),
         cmocka_unit_test(a_message_is_one_line),
         cmocka_unit_test(error_may_be_null),
+        cmocka_unit_test(every_status_has_its_name),
         cmocka_unit_test(names_find_what_was_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

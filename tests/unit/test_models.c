@@ -177,9 +177,9 @@ static void error_may_be_left_out(void **state)
 {
     (void)state;
     lds_network *net = (lds_network *)state;
-    assert_int_equal(from_text(&net, "{\"_class_name\": \"UNet2DModel\"}", NULL), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(from_text(&net, "{\"_class_name\": \"UNet2DModel\"}", NULL), LDS_ERR_ARCHITECTURE);
     assert_null(net);
-    assert_int_equal(from_text(&net, "{\"_class_name\": 5}", NULL), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(from_text(&net, "{\"_class_name\": 5}", NULL), LDS_ERR_ARCHITECTURE);
     assert_int_equal(from_text(&net, "[1, 2]", NULL), LDS_ERR_MALFORMED);
     assert_int_equal(from_text(&net, "{\"_class_name\": \"AutoencoderKLCogVideoX\", \"x\": 1}", NULL),
                      LDS_ERR_UNSUPPORTED);
