@@ -366,17 +366,6 @@ def test_inspect_many(loadstone, tmp_path):
     )
 
 
-def test_inspect_is_quick(loadstone, tmp_path):
-    """The bound for the whole process is 15 ms; the best of many runs is well below it on any machine."""
-    path = write_many(tmp_path / "many.safetensors", 1000)
-    best = 1.0
-    for _ in range(20):
-        begin = time.perf_counter()
-        subprocess.run([loadstone.path, "inspect", path], stdout=subprocess.DEVNULL, check=True)
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.015 or os.environ.get("LDS_BUILD_DIR", "build") != "build"
-
-
 def test_inspect_shards(loadstone, tmp_path):
     tensors = {f"w{i}": random_tensor((3,), torch.float32, i) for i in range(7)}
     write_shards(tmp_path / "model", "model", tensors, 3)
