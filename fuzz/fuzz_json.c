@@ -29,11 +29,12 @@ static void check_token(const lds_json *json, lds_json_token token, size_t nbyte
     FUZZ_CHECK(!is_u64 || !is_i64 || u == (uint64_t)i);
 }
 
-static summary read_tokens(char *text, size_t nbytes)
+static summary read_tokens(char *text, size_t nbytes, bool allows_nonfinite)
 {
     lds_error err = LDS_ERROR_INIT;
     lds_json json;
     lds_json_init(&json, text, nbytes, &err);
+    json.allows_nonfinite = allows_nonfinite;
     summary result = {0};
     while ((result.last = lds_json_next(&json)) > LDS_JSON_END) {
         check_token(&json, result.last, nbytes);
@@ -51,11 +52,22 @@ static summary read_tokens(char *text, size_t nbytes)
 
 void fuzz_one(uint8_t *data, size_t nbytes)
 {
-    char *copy = malloc(nbytes ? nbytes : 1);
-    if (!copy)
+    char *copy = malloc(nbytes ? nbytes : 1), *other = malloc(nbytes ? nbytes : 1);
+    if (!copy || !other) {
+        free(copy);
+        free(other);
         return;
+    }
     memcpy(copy, data, nbytes);
-    summary all = read_tokens((char *)data, nbytes);
+    memcpy(other, data, nbytes);
+    summary all = read_tokens((char *)data, nbytes, false);
+
+    /* Allowing more changes nothing where nothing more is needed. */
+    summary relaxed = read_tokens(other, nbytes, true);
+    FUZZ_CHECK(all.last == LDS_JSON_END
+                   ? relaxed.last == all.last && relaxed.n_tokens == all.n_tokens
+                   : relaxed.last == LDS_JSON_END || relaxed.error_offset >= all.error_offset);
+    free(other);
 
     /* Skipping the value ends as reading it does. */
     lds_error err = LDS_ERROR_INIT;

@@ -274,12 +274,37 @@ static inline char *skip_digits(char *p, const char *end)
     return p;
 }
 
+/* The word of a literal at p, which is moved past it. False once an error is set. */
+static bool read_word(lds_json *json, char **at, const char *word)
+{
+    char *p = *at;
+    for (const char *w = word; *w; w++, p++) {
+        if (p == json->end || *p != *w)
+            return refuse(json, p, word);
+    }
+    *at = p;
+    return true;
+}
+
+/* NaN, Infinity or -Infinity; p is the letter that it begins with, which json->text may precede by a minus. */
+static lds_json_token read_nonfinite(lds_json *json, char *p)
+{
+    if (!read_word(json, &p, *p == 'N' ? "NaN" : "Infinity"))
+        return LDS_JSON_ERROR;
+    json->nbytes = (size_t)(p - json->text);
+    json->at = p;
+    json->state = AFTER_VALUE;
+    return LDS_JSON_NUMBER;
+}
+
 static inline lds_json_token read_number(lds_json *json, char *p)
 {
     char *const end = json->end;
     json->text = p;
     if (*p == '-')
         p++;
+    if (UNLIKELY(json->allows_nonfinite) && p < end && (*p == 'I' || (*p == 'N' && p == json->text)))
+        return read_nonfinite(json, p);
     if (!is_digit(p, end))
         return fail(json, p, "a digit");
     if (*p == '0' && is_digit(p + 1, end))
@@ -345,7 +370,12 @@ bool lds_json_double(const lds_json *json, double *value)
     size_t n = 0;
     int64_t exponent = 0, written = 0;
     bool fraction = false, rest = false, negative = *p == '-';
-    for (p += negative; p < end && (*p | 0x20) != 'e'; p++) {
+    p += negative;
+    if (*p == 'N' || *p == 'I') {
+        *value = *p == 'N' ? (double)NAN : negative ? -(double)INFINITY : (double)INFINITY;
+        return true;
+    }
+    for (; p < end && (*p | 0x20) != 'e'; p++) {
         if (*p == '.') {
             fraction = true;
             continue;
@@ -407,10 +437,8 @@ static inline lds_json_token close_container(lds_json *json, char *p, lds_json_t
 
 static lds_json_token read_literal(lds_json *json, char *p, const char *word, lds_json_token token)
 {
-    for (const char *w = word; *w; w++, p++) {
-        if (p == json->end || *p != *w)
-            return fail(json, p, word);
-    }
+    if (!read_word(json, &p, word))
+        return LDS_JSON_ERROR;
     json->at = p;
     json->state = AFTER_VALUE;
     return token;
@@ -432,7 +460,7 @@ static inline lds_json_token read_value(lds_json *json, char *p)
     case 'f': return read_literal(json, p, "false", LDS_JSON_FALSE);
     case 'n': return read_literal(json, p, "null", LDS_JSON_NULL);
     default:
-        if (*p == '-' || is_digit(p, json->end))
+        if (*p == '-' || is_digit(p, json->end) || (json->allows_nonfinite && (*p == 'N' || *p == 'I')))
             return read_number(json, p);
         return fail(json, p, "a value");
     }

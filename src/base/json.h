@@ -3,9 +3,10 @@
  * stand, and end in a NUL byte in place of their closing quote. No allocation, no recursion.
  *
  * It is strict: UTF-8 only and no byte order mark, no control characters in strings, no lone surrogates, no
- * numbers beyond the grammar, nothing but white space after the value. Repeated keys are the consumer's to
- * find. The grammar is the reader's to check: after LDS_JSON_KEY the next token begins a value, and what is
- * opened is closed, so a consumer only checks that values are of the kind it wants.
+ * numbers beyond the grammar, nothing but white space after the value. The one exception has to be asked for:
+ * NaN, Infinity and -Infinity, which Python's json writes. Repeated keys are the consumer's to find. The
+ * grammar is the reader's to check: after LDS_JSON_KEY the next token begins a value, and what is opened is
+ * closed, so a consumer only checks that values are of the kind it wants.
  */
 #ifndef LDS_BASE_JSON_H
 #define LDS_BASE_JSON_H
@@ -39,6 +40,7 @@ typedef struct lds_json {
     lds_status status;    /* of the error, LDS_ERR_MALFORMED */
     uint32_t depth;
     uint8_t state;
+    bool allows_nonfinite; /* take NaN, Infinity and -Infinity for numbers; init: false */
     uint64_t in_object[LDS_JSON_MAX_DEPTH / 64];
 } lds_json;
 
@@ -60,7 +62,7 @@ bool lds_json_skip(lds_json *json, lds_json_token token);
 /*
  * The number just returned. The integers are false for what does not fit, and for what has a fraction or an
  * exponent, even 1.0; u64 is also for -0. double is the nearest one, whatever the locale; false if that is
- * infinite.
+ * infinite and the text is not Infinity.
  */
 bool lds_json_u64(const lds_json *json, uint64_t *value);
 bool lds_json_i64(const lds_json *json, int64_t *value);

@@ -182,6 +182,7 @@ lds_status lds_open_pipeline(lds_checkpoint *checkpoint, const lds_checkpoint_op
     lds_status status = lds_read_text(&text, &nbytes, path, MAX_MODEL_INDEX_NBYTES, err);
     if (!status) {
         lds_json_init(&p.json, text, nbytes, err);
+        p.json.allows_nonfinite = true; /* written by Python, like a config.json */
         status = read_model_index(&p);
         status = status ? lds_error_context(err, status, path, NULL)
                         : open_components(checkpoint, &p, options, err);

@@ -228,6 +228,13 @@ static lds_status read_pair(reader *r)
     return read_field(r, &r->table->fields[name], token);
 }
 
+/* Python writes these files, and puts NaN and Infinity into them where a class's defaults have such values. */
+static void begin(lds_json *json, const lds_config_source *source, lds_error *err)
+{
+    lds_json_init(json, source->text, source->nbytes, err);
+    json->allows_nonfinite = true;
+}
+
 static lds_status fail_syntax(const lds_json *json, const lds_config_source *source, lds_error *err)
 {
     return lds_error_context(err, json->status, source->path, NULL);
@@ -247,7 +254,7 @@ lds_status lds_config_read(void *config, const lds_config_table *table, const ld
     for (size_t i = 0; i < table->n_fields; i++)
         set_default(config, &table->fields[i]);
 
-    lds_json_init(&r.json, source->text, source->nbytes, err);
+    begin(&r.json, source, err);
     lds_json_token token = lds_json_next(&r.json);
     if (token != LDS_JSON_ERROR && token != LDS_JSON_OBJECT)
         return fail_not_object(err, source);
@@ -286,7 +293,7 @@ lds_status lds_config_read_class(lds_config_class *class, const lds_config_sourc
 {
     *class = (lds_config_class){0};
     lds_json json;
-    lds_json_init(&json, source->text, source->nbytes, err);
+    begin(&json, source, err);
     lds_json_token token = lds_json_next(&json);
     if (token != LDS_JSON_ERROR && token != LDS_JSON_OBJECT)
         return fail_not_object(err, source);

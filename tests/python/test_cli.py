@@ -1,6 +1,7 @@
 """The command line: its options, its forms of output, its exit codes; inspect and manifest."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -464,7 +465,8 @@ def test_unknown_architecture(loadstone, tmp_path, one):
     model = tmp_path / "model"
     model.mkdir()
     one.rename(model / "model.safetensors")
-    for config in ({"_class_name": "Unheard"}, {"architectures": ["Unheard"]}, {"model_type": "unheard"}):
+    unheard = {"architectures": ["Unheard"], "time_step_limit": [0.0, math.inf], "x": -math.inf, "y": math.nan}
+    for config in ({"_class_name": "Unheard"}, unheard, {"model_type": "unheard"}):
         (model / "config.json").write_text(json.dumps(config))
         for command in ("load", "manifest"):
             done = loadstone(command, model)

@@ -460,6 +460,9 @@ BAD = [
     (T5, {"is_decoder": True}, "is_decoder", UNSUPPORTED, "found true"),
     (T5, {"pruned_heads": {"1": [0]}}, "pruned_heads", UNSUPPORTED, "expected nothing in it"),
     (T5, {"initializer_factor": "1"}, "initializer_factor", MALFORMED, "expected a number from 0 to 1000"),
+    (T5, {"initializer_factor": float("nan")}, "initializer_factor", MALFORMED, "to 1000, found NaN"),
+    (T5, {"initializer_factor": float("inf")}, "initializer_factor", MALFORMED, "found Infinity"),
+    (T5, {"num_layers": float("-inf")}, "num_layers", MALFORMED, "found -Infinity"),
     (T5, {"initializer_factor": -1}, "initializer_factor", MALFORMED, "found -1"),
     (T5, {"hidden_size": 8}, "hidden_size", UNSUPPORTED, "structure"),
 ]

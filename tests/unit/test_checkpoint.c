@@ -421,7 +421,7 @@ static void a_pipeline_has_components(void **state)
         "p/model_index.json",
         "{\"_class_name\":\"P\",\"_x\":[\"a\",\"B\"],\"vae\":[\"diffusers\",\"AutoencoderKL\"],"
         "\"scheduler\":[\"diffusers\",\"DDIMScheduler\"],\"tokenizer\":[\"transformers\",\"T5Tokenizer\"],"
-        "\"safety_checker\":[null,null],\"ratio\":0.5,\"sizes\":[1,2],\"flags\":{\"a\":[\"b\",\"C\"]},"
+        "\"safety_checker\":[null,null],\"ratio\":-Infinity,\"sizes\":[1,2],\"flags\":{\"a\":[\"b\",\"C\"]},"
         "\"text_encoder\":[\"transformers\",\"T5EncoderModel\"],\"helper\":[\"custom\",\"Helper\"]}");
     WEIGHTS("p/vae/diffusion_pytorch_model.safetensors", "v");
     WEIGHTS("p/text_encoder/model.safetensors", "t", "u");

@@ -656,6 +656,52 @@ static void check_doubles(void)
     assert_false(lds_json_double(&json, &v));
 }
 
+/* What Python's json writes beyond the grammar, where that is asked for. */
+static void nonfinite_numbers_are_taken_if_asked_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t nbytes;
+        uint64_t error_offset; /* where they are allowed, or LDS_NO_OFFSET */
+        double value;          /* of the number in the array */
+    } cases[] = {
+        {T("[NaN]"), LDS_NO_OFFSET, (double)NAN},
+        {T("[Infinity]"), LDS_NO_OFFSET, (double)INFINITY},
+        {T("[-Infinity]"), LDS_NO_OFFSET, -(double)INFINITY},
+        {T("[-NaN]"), 2, 0},
+        {T("[nan]"), 2, 0},
+        {T("[Nan]"), 3, 0},
+        {T("[NaN"), 4, 0},
+        {T("[Inf]"), 4, 0},
+        {T("[Infinity1]"), 9, 0},
+        {T("[+Infinity]"), 1, 0},
+        {T("[- Infinity]"), 2, 0},
+        {T("[-"), 2, 0},
+        {T("[-Infinit"), 9, 0},
+        {T("{NaN:1}"), 1, 0},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        assert_int_equal(read_all(cases[i].text, cases[i].nbytes, NULL), LDS_JSON_ERROR);
+        lds_error err = LDS_ERROR_INIT;
+        lds_json json;
+        lds_json_token token;
+        double v = 0;
+        uint64_t u;
+        int64_t s;
+        lds_json_init(&json, at_page_end(cases[i].text, cases[i].nbytes), cases[i].nbytes, &err);
+        json.allows_nonfinite = true;
+        while ((token = lds_json_next(&json)) > LDS_JSON_END)
+            if (token == LDS_JSON_NUMBER && cases[i].error_offset == LDS_NO_OFFSET) {
+                assert_true(lds_json_double(&json, &v));
+                assert_false(lds_json_u64(&json, &u) || lds_json_i64(&json, &s));
+            }
+        assert_int_equal(token == LDS_JSON_ERROR, cases[i].error_offset != LDS_NO_OFFSET);
+        assert_int_equal(err.offset, cases[i].error_offset);
+        assert_true(isnan(cases[i].value) ? isnan(v) : v == cases[i].value);
+    }
+}
+
 static void doubles_are_the_nearest(void **state)
 {
     (void)state;
@@ -714,6 +760,7 @@ int main(void)
         cmocka_unit_test(errors_name_the_byte_of_the_file),
         cmocka_unit_test(tokens_have_names),
         cmocka_unit_test(integers_are_taken_if_they_fit),
+        cmocka_unit_test(nonfinite_numbers_are_taken_if_asked_for),
         cmocka_unit_test(doubles_are_the_nearest),
         cmocka_unit_test(doubles_do_not_depend_on_the_locale),
         cmocka_unit_test(doubles_of_many_digits_are_the_nearest),
