@@ -8,29 +8,42 @@
  *             set the default floating-point environment, and put the caller's back
  *   min32(a, b), max32(a, b)
  *             the smaller and larger of signed lanes
- *   select_gt16, select_eq16 (v, a, b, w)
- *             v, but w in the lanes where a > b (signed), or a == b
+ *   select_gt16(v, a, b, w)
+ *             v, but w in the lanes where a > b (signed)
  *   any_nan(block32)
  *             whether one of its lanes is NaN as F32
  *   select_nan(v, x, w)
  *             v, but w in the lanes where x is NaN as F32
  *   round_high(x)
  *             x rounded, ties to even, so that the high half of each 32-bit lane can be taken alone
- *   lookup_lt8(v, i, table)
- *             v, but table[i] in the 16-bit lanes where i < 8; i is at most 127
- *   load_8(p) BLOCK bytes to 16-bit lanes
+ *   adds8, subs16, min16 (a, b)
+ *             sum, difference and minimum of unsigned lanes; what would be beyond a lane is its largest or 0
+ *   mul_round(a, b)
+ *             a * b / 2^15 of signed 16-bit lanes, to nearest, halves upward
+ *   lookup(i, table)
+ *             table[i % 16] in the 8-bit lanes where i < 128, else 0
+ *   any_top_bit(v8)
+ *             whether one of its lanes is 128 or more
+ *   load_8_for_16, load_8_for_32 (p)
+ *             BLOCK bytes in such an order that zip_8(), or zip_8() and then zip_high(), leave them in theirs
+ *   zip_8(low, high)
+ *             the words of BLOCK low and BLOCK high bytes
+ *   zip_high(block16)
+ *             words as the high halves of 32-bit lanes, the low halves being 0
  *   load_16(p)
- *             BLOCK 16-bit words to the high halves of 32-bit lanes, the low halves being 0
- *   widen_16(block16)
- *             the same of words in registers
+ *             the same of BLOCK words from memory
+ *   pack_8(block16), pack_sign(block16), unpack_order(v8)
+ *             words, which are at most 255, as bytes; bytes that have the sign bits of words, and anything else
+ *             below; the order of words from that which these two leave
  *   narrow_high(block32), narrow_8(block32), narrow_sign(block32)
  *             the high halves of 32-bit lanes; their values, which are at most 255, as bytes; bytes that have
  *             the sign bits of the lanes, and anything else below
  *   load_f16, load_f64, store_f16, store_f64
  *             BLOCK floats from memory to F32 and the other way
  *
- * Every pair is a load to F32 and a store from F32, but for F8 to the 16-bit floats, where F32 would be a
- * detour. The results are those of scalar.h, which is written for reading; here are the shorter ways to them.
+ * Every pair is a load to F32 and a store from F32, but for those between F8 and the 16-bit floats, where F32
+ * would be a detour in lanes of twice the size, and F8 to F8, which goes through F16. The results are those of
+ * scalar.h, which is written for reading; here are the shorter ways to them.
  */
 #include <string.h>
 
@@ -60,82 +73,123 @@ INLINE block32 load_bf16(const uint8_t *src)
 }
 
 /*
- * F8 to a float of 16 bits that holds all its values. The exponent is moved by shift and rebias; the magnitudes
- * below 8, where subnormals are, come from a table; then what is special is put right.
+ * F8 to a float of 16 bits that holds all its values. The exponent is moved by shift and rebias. What that is
+ * wrong by for the magnitudes below 8, where the subnormals are, is added; the bytes of it come from tables,
+ * whose index is at least 128 for all other magnitudes. Infinity and NaN wait for a block that has one.
  */
 typedef struct f8_to_16 {
     int shift;
     uint16_t rebias;
     uint16_t inf, nan; /* of the 16-bit float */
-    uint16_t low[8];
+    uint8_t low[16], high[16];
 } f8_to_16;
 
-static const f8_to_16 e4m3_to_bf16_by = {
-    4, (127 - 7) << 7, 0x7F80, 0x7FC0, {0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60}};
-static const f8_to_16 e4m3fnuz_to_bf16_by = {
-    4, (127 - 8) << 7, 0x7F80, 0x7FC0, {0, 0x3A80, 0x3B00, 0x3B40, 0x3B80, 0x3BA0, 0x3BC0, 0x3BE0}};
-static const f8_to_16 e5m2_to_bf16_by = {
-    5, (127 - 15) << 7, 0x7F80, 0x7FC0, {0, 0x3780, 0x3800, 0x3840, 0x3880, 0x38A0, 0x38C0, 0x38E0}};
-static const f8_to_16 e5m2fnuz_to_bf16_by = {
-    5, (127 - 16) << 7, 0x7F80, 0x7FC0, {0, 0x3700, 0x3780, 0x37C0, 0x3800, 0x3820, 0x3840, 0x3860}};
-static const f8_to_16 e4m3_to_f16_by = {
-    7, (15 - 7) << 10, 0x7C00, 0x7E00, {0, 0x1800, 0x1C00, 0x1E00, 0x2000, 0x2100, 0x2200, 0x2300}};
-static const f8_to_16 e4m3fnuz_to_f16_by = {
-    7, (15 - 8) << 10, 0x7C00, 0x7E00, {0, 0x1400, 0x1800, 0x1A00, 0x1C00, 0x1D00, 0x1E00, 0x1F00}};
-static const f8_to_16 e5m2_to_f16_by = {8, 0, 0x7C00, 0x7E00, {0}}; /* the high half of an F16 */
-static const f8_to_16 e5m2fnuz_to_f16_by = {
-    8, 0xFC00, 0x7C00, 0x7E00, {0, 0x80, 0x100, 0x180, 0x200, 0x280, 0x300, 0x380}};
+static const f8_to_16 e4m3_to_bf16_by = {4,
+                                         (127 - 7) << 7,
+                                         0x7F80,
+                                         0x7FC0,
+                                         {[8] = 0, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
+                                         {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+static const f8_to_16 e4m3fnuz_to_bf16_by = {4,
+                                             (127 - 8) << 7,
+                                             0x7F80,
+                                             0x7FC0,
+                                             {[8] = 0x80, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
+                                             {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+static const f8_to_16 e5m2_to_bf16_by = {5,
+                                         (127 - 15) << 7,
+                                         0x7F80,
+                                         0x7FC0,
+                                         {[8] = 0, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
+                                         {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
+static const f8_to_16 e5m2fnuz_to_bf16_by = {5,
+                                             (127 - 16) << 7,
+                                             0x7F80,
+                                             0x7FC0,
+                                             {[8] = 0x80, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
+                                             {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
+static const f8_to_16 e4m3_to_f16_by = {7,
+                                        (15 - 7) << 10,
+                                        0x7C00,
+                                        0x7E00,
+                                        {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+                                        {[8] = 0xE0, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
+static const f8_to_16 e4m3fnuz_to_f16_by = {7,
+                                            (15 - 8) << 10,
+                                            0x7C00,
+                                            0x7E00,
+                                            {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+                                            {[8] = 0xE4, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
+static const f8_to_16 e5m2_to_f16_by = {8, 0, 0x7C00, 0x7E00, {0}, {0}}; /* the high half of an F16 */
+static const f8_to_16 e5m2fnuz_to_f16_by = {8,
+                                            0xFC00,
+                                            0x7C00,
+                                            0x7E00,
+                                            {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+                                            {[8] = 0x04, 0x03, 0x03, 0x02, 0x02, 0x01, 0x01, 0}};
 
-INLINE v16 widen_e4m3(v16 x, const f8_to_16 *by)
+/* The lanes of x that are not numbers have their top bit set. */
+INLINE v8 special_e4m3(v8 x)
 {
-    v16 mag = x & 0x7F;
-    v16 y = (mag << by->shift) + by->rebias;
-    y = lookup_lt8(y, mag, by->low);
-    y = select_eq16(y, mag, set16(0x7F), set16(by->nan));
-    return y | (x & 0x80) << 8;
+    return (x & 0x7F) + 1;
 }
 
-INLINE v16 widen_e5m2(v16 x, const f8_to_16 *by)
+INLINE v8 special_e5m2(v8 x)
 {
-    v16 mag = x & 0x7F;
-    v16 y = (mag << by->shift) + by->rebias;
-    if (by->rebias) {
-        y = lookup_lt8(y, mag, by->low);
-        y = select_eq16(y, mag, set16(0x7C), set16(by->inf));
+    return (x & 0x7F) + 4;
+}
+
+INLINE v8 special_fnuz(v8 x)
+{
+    return (v8)(x == 0x80);
+}
+
+/* y, but w in the words whose byte of x is special. */
+INLINE block16 put_special(block16 y, v8 x, v8 special, const f8_to_16 *by, uint8_t sign)
+{
+    block16 infinity = zip_8((v8){0}, (v8)((x & 0x7F) == 0x7C)), not_number = zip_8(special, special);
+    block16 signs = zip_8((v8){0}, x & sign);
+    for (int i = 0; i < 2; i++) {
+        v16 w = select_gt16(set16(by->nan), set16(0), infinity.v[i], set16(by->inf));
+        y.v[i] = select_gt16(y.v[i], set16(0), not_number.v[i], w | signs.v[i]);
     }
-    y = select_gt16(y, mag, set16(0x7C), set16(by->nan));
-    return y | (x & 0x80) << 8;
+    return y;
 }
 
-INLINE v16 widen_fnuz(v16 x, const f8_to_16 *by)
+INLINE block16 widen_f8(v8 x, v8 special, const f8_to_16 *by, uint8_t sign)
 {
-    v16 mag = x & 0x7F;
-    v16 y = (mag << by->shift) + by->rebias;
-    y = lookup_lt8(y, mag, by->low);
-    y |= (x & 0x80) << 8;
-    return select_eq16(y, x, set16(0x80), set16(by->nan));
+    v8 mag = x & 0x7F;
+    v8 i = adds8(mag, (v8){0} + 0x78);
+    block16 y = zip_8(mag, (v8){0});
+    block16 wrong = zip_8(lookup(i, by->low), lookup(i, by->high) + (x & 0x80));
+    for (int j = 0; j < 2; j++)
+        y.v[j] = (y.v[j] << by->shift) + wrong.v[j] + by->rebias;
+    if (__builtin_expect(any_top_bit(special), 0))
+        y = put_special(y, x, special, by, sign);
+    return y;
 }
 
-#define WIDEN_F8(S, widen)                                                                  \
-    INLINE block16 S##_in_bf16(const uint8_t *src)                                          \
-    {                                                                                       \
-        block16 x = load_8(src);                                                            \
-        return (block16){{widen(x.v[0], &S##_to_bf16_by), widen(x.v[1], &S##_to_bf16_by)}}; \
-    }                                                                                       \
-    INLINE block16 S##_in_f16(const uint8_t *src)                                           \
-    {                                                                                       \
-        block16 x = load_8(src);                                                            \
-        return (block16){{widen(x.v[0], &S##_to_f16_by), widen(x.v[1], &S##_to_f16_by)}};   \
-    }                                                                                       \
-    INLINE block32 load_##S(const uint8_t *src)                                             \
-    {                                                                                       \
-        return widen_16(S##_in_bf16(src));                                                  \
+#define WIDEN_F8(S, kind, sign)                                                 \
+    INLINE block16 S##_in_bf16(const uint8_t *src)                              \
+    {                                                                           \
+        v8 x = load_8_for_16(src);                                              \
+        return widen_f8(x, special_##kind(x), &S##_to_bf16_by, sign);           \
+    }                                                                           \
+    INLINE block16 S##_in_f16(const uint8_t *src)                               \
+    {                                                                           \
+        v8 x = load_8_for_16(src);                                              \
+        return widen_f8(x, special_##kind(x), &S##_to_f16_by, sign);            \
+    }                                                                           \
+    INLINE block32 load_##S(const uint8_t *src)                                 \
+    {                                                                           \
+        v8 x = load_8_for_32(src);                                              \
+        return zip_high(widen_f8(x, special_##kind(x), &S##_to_bf16_by, sign)); \
     }
 
-WIDEN_F8(e4m3, widen_e4m3)
-WIDEN_F8(e5m2, widen_e5m2)
-WIDEN_F8(e4m3fnuz, widen_fnuz)
-WIDEN_F8(e5m2fnuz, widen_fnuz)
+WIDEN_F8(e4m3, e4m3, 0x80)
+WIDEN_F8(e5m2, e5m2, 0x80)
+WIDEN_F8(e4m3fnuz, fnuz, 0)
+WIDEN_F8(e5m2fnuz, fnuz, 0)
 
 /* store_X: BLOCK elements from F32 to memory. */
 
@@ -217,6 +271,100 @@ INLINE void store_e5m2fnuz(uint8_t *dst, block32 x)
     store_fnuz(dst, x, 2, 127 - 15, 0x47800000);
 }
 
+/*
+ * The magnitudes of 16-bit floats with so many bits of mantissa to F8 magnitudes with 3 or 2; lowest is the
+ * exponent in the 16-bit float of half of the smallest F8.
+ *
+ * The significand is scaled so that F8's last place is the same bit in all lanes: by as much for all normal
+ * results, half as much with each exponent below. Half an odd number's last place rounds up, that of an even
+ * one less a little does not.
+ */
+INLINE v16 narrow_16(v16 x, int mantissa, int bits, int lowest, const uint8_t scale[16])
+{
+    v16 one = set16((uint16_t)(1 << mantissa));
+    v16 above = subs16((x + x) >> (mantissa + 1), set16((uint16_t)(lowest - 1)));
+    v16 subnormal = min16(above, set16((uint16_t)(bits + 2)));
+    v16 significand = ((x & (one - 1)) | one) * (v16)lookup((v8)subnormal, scale);
+    v16 even = (v16)((significand & (uint16_t)(0x4000 >> bits)) == 0);
+    v16 rounded = mul_round(significand + even, set16((uint16_t)(2 << bits)));
+    return rounded + ((above - subnormal) << bits);
+}
+
+static const uint8_t f16_scale_3[16] = {0, 1, 2, 4, 8, 16};
+static const uint8_t bf16_scale_3[16] = {0, 8, 16, 32, 64, 128};
+static const uint8_t bf16_scale_2[16] = {0, 16, 32, 64, 128};
+
+INLINE v16 f16_as_e4m3(v16 x)
+{
+    return min16(narrow_16(x, 10, 3, 15 - 10, f16_scale_3), set16(0x7F));
+}
+
+INLINE v16 f16_as_e4m3fnuz(v16 x)
+{
+    return min16(narrow_16(x, 10, 3, 15 - 11, f16_scale_3), set16(0x80));
+}
+
+INLINE v16 bf16_as_e4m3(v16 x)
+{
+    return min16(narrow_16(x, 7, 3, 127 - 10, bf16_scale_3), set16(0x7F));
+}
+
+INLINE v16 bf16_as_e4m3fnuz(v16 x)
+{
+    return min16(narrow_16(x, 7, 3, 127 - 11, bf16_scale_3), set16(0x80));
+}
+
+INLINE v16 bf16_as_e5m2(v16 x)
+{
+    v16 y = min16(narrow_16(x, 7, 2, 127 - 17, bf16_scale_2), set16(0x7C));
+    return select_gt16(y, x & 0x7FFF, set16(0x7F80), set16(0x7E));
+}
+
+INLINE v16 bf16_as_e5m2fnuz(v16 x)
+{
+    return min16(narrow_16(x, 7, 2, 127 - 18, bf16_scale_2), set16(0x80));
+}
+
+INLINE v16 f16_as_e5m2(v16 x)
+{
+    v16 mag = x & 0x7FFF;
+    v16 y = (mag + 0x7F + (mag >> 8 & 1)) >> 8;
+    return select_gt16(y, mag, set16(0x7C00), set16(0x7E));
+}
+
+/* Its exponent is one more; F16's subnormals become normal by being doubled. */
+INLINE v16 f16_as_e5m2fnuz(v16 x)
+{
+    v16 mag = min16(x + x, (x & 0x7FFF) + 0x400);
+    return min16((mag + 0x7F + (mag >> 8 & 1)) >> 8, set16(0x80));
+}
+
+INLINE void store_signed(uint8_t *dst, block16 mag, block16 sign)
+{
+    store_vector(dst, (v32)unpack_order(pack_8(mag) | (pack_sign(sign) & 0x80)));
+}
+
+INLINE void store_unsigned_zero(uint8_t *dst, block16 mag, block16 sign)
+{
+    v8 y = pack_8(mag);
+    store_vector(dst, (v32)unpack_order(y | (pack_sign(sign) & 0x80 & (v8)(y != 0))));
+}
+
+#define STORE_F8_OF(S, D, store)                                            \
+    INLINE void store_##D##_of_##S(uint8_t *dst, block16 x)                 \
+    {                                                                       \
+        store(dst, (block16){{S##_as_##D(x.v[0]), S##_as_##D(x.v[1])}}, x); \
+    }
+
+STORE_F8_OF(f16, e4m3, store_signed)
+STORE_F8_OF(f16, e5m2, store_signed)
+STORE_F8_OF(f16, e4m3fnuz, store_unsigned_zero)
+STORE_F8_OF(f16, e5m2fnuz, store_unsigned_zero)
+STORE_F8_OF(bf16, e4m3, store_signed)
+STORE_F8_OF(bf16, e5m2, store_signed)
+STORE_F8_OF(bf16, e4m3fnuz, store_unsigned_zero)
+STORE_F8_OF(bf16, e5m2fnuz, store_unsigned_zero)
+
 /* A block of each pair. */
 
 #define BLOCK_BY_F32(D, S)                                           \
@@ -231,8 +379,23 @@ INLINE void store_e5m2fnuz(uint8_t *dst, block32 x)
         store_16(dst, S##_in_##D(src));                              \
     }
 
+#define BLOCK_FROM_16(D, S)                                                       \
+    INLINE void block_##S##_to_##D(uint8_t *dst, const uint8_t *src)              \
+    {                                                                             \
+        block16 x = {{(v16)load_vector(src), (v16)load_vector(src + 4 * LANES)}}; \
+        store_##D##_of_##S(dst, x);                                               \
+    }
+
+#define BLOCK_BY_F16(D, S)                                           \
+    INLINE void block_##S##_to_##D(uint8_t *dst, const uint8_t *src) \
+    {                                                                \
+        store_##D##_of_f16(dst, S##_in_f16(src));                    \
+    }
+
 LDS_FOR_EACH_OTHER_PAIR(BLOCK_BY_F32)
 LDS_FOR_EACH_F8_TO_16(BLOCK_BY_16)
+LDS_FOR_EACH_16_TO_F8(BLOCK_FROM_16)
+LDS_FOR_EACH_F8_TO_F8(BLOCK_BY_F16)
 
 /*
  * The kernel of a pair: whole blocks, then the rest by way of a block on the stack, so that nothing outside

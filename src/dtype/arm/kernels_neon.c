@@ -63,26 +63,70 @@ INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
     return (v16)vbslq_u16(vcgtq_s16((int16x8_t)a, (int16x8_t)b), (uint16x8_t)w, (uint16x8_t)v);
 }
 
-INLINE v16 select_eq16(v16 v, v16 a, v16 b, v16 w)
+INLINE v8 adds8(v8 a, v8 b)
 {
-    return (v16)vbslq_u16(vceqq_u16((uint16x8_t)a, (uint16x8_t)b), (uint16x8_t)w, (uint16x8_t)v);
+    return (v8)vqaddq_u8((uint8x16_t)a, (uint8x16_t)b);
 }
 
-INLINE v16 lookup_lt8(v16 v, v16 i, const uint16_t table[8])
+INLINE v16 subs16(v16 a, v16 b)
 {
-    uint8x16_t values = vreinterpretq_u8_u16(vld1q_u16(table));
-    v16 bytes = i * 0x0202 + 0x0100; /* the two bytes of each word */
-    v16 found = (v16)vqtbl1q_u8(values, (uint8x16_t)bytes);
-    return select_gt16(v, (v16){0} + 8, i, found);
+    return (v16)vqsubq_u16((uint16x8_t)a, (uint16x8_t)b);
 }
 
-INLINE block16 load_8(const uint8_t *src)
+INLINE v16 min16(v16 a, v16 b)
 {
-    uint8x16_t x = vld1q_u8(src);
-    return (block16){{(v16)vmovl_u8(vget_low_u8(x)), (v16)vmovl_high_u8(x)}};
+    return (v16)vminq_u16((uint16x8_t)a, (uint16x8_t)b);
 }
 
-INLINE block32 widen_16(block16 x)
+INLINE v16 mul_round(v16 a, v16 b)
+{
+    return (v16)vqrdmulhq_s16((int16x8_t)a, (int16x8_t)b);
+}
+
+/* Indices of 16 and more give 0. */
+INLINE v8 lookup(v8 i, const uint8_t table[16])
+{
+    return (v8)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)(i & 0x8F));
+}
+
+INLINE bool any_top_bit(v8 x)
+{
+    return vmaxvq_u8((uint8x16_t)x) >= 128;
+}
+
+/* Here all that is zipped and packed is in order. */
+INLINE v8 load_8_for_16(const uint8_t *src)
+{
+    return (v8)load_vector(src);
+}
+
+INLINE v8 load_8_for_32(const uint8_t *src)
+{
+    return (v8)load_vector(src);
+}
+
+INLINE block16 zip_8(v8 low, v8 high)
+{
+    return (block16){{(v16)vzip1q_u8((uint8x16_t)low, (uint8x16_t)high),
+                      (v16)vzip2q_u8((uint8x16_t)low, (uint8x16_t)high)}};
+}
+
+INLINE v8 pack_8(block16 x)
+{
+    return (v8)vuzp1q_u8((uint8x16_t)x.v[0], (uint8x16_t)x.v[1]);
+}
+
+INLINE v8 pack_sign(block16 x)
+{
+    return (v8)vuzp2q_u8((uint8x16_t)x.v[0], (uint8x16_t)x.v[1]);
+}
+
+INLINE v8 unpack_order(v8 x)
+{
+    return x;
+}
+
+INLINE block32 zip_high(block16 x)
 {
     block32 y;
     for (int i = 0; i < 2; i++) {
@@ -94,7 +138,7 @@ INLINE block32 widen_16(block16 x)
 
 INLINE block32 load_16(const uint8_t *src)
 {
-    return widen_16((block16){{(v16)load_vector(src), (v16)load_vector(src + 16)}});
+    return zip_high((block16){{(v16)load_vector(src), (v16)load_vector(src + 16)}});
 }
 
 INLINE block16 narrow_high(block32 x)

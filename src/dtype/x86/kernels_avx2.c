@@ -40,26 +40,79 @@ INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
     return (v16)_mm256_blendv_epi8((__m256i)v, (__m256i)w, greater);
 }
 
-INLINE v16 select_eq16(v16 v, v16 a, v16 b, v16 w)
+INLINE v8 adds8(v8 a, v8 b)
 {
-    __m256i equal = _mm256_cmpeq_epi16((__m256i)a, (__m256i)b);
-    return (v16)_mm256_blendv_epi8((__m256i)v, (__m256i)w, equal);
+    return (v8)_mm256_adds_epu8((__m256i)a, (__m256i)b);
 }
 
-INLINE v16 lookup_lt8(v16 v, v16 i, const uint16_t table[8])
+INLINE v16 subs16(v16 a, v16 b)
+{
+    return (v16)_mm256_subs_epu16((__m256i)a, (__m256i)b);
+}
+
+INLINE v16 min16(v16 a, v16 b)
+{
+    return (v16)_mm256_min_epu16((__m256i)a, (__m256i)b);
+}
+
+INLINE v16 mul_round(v16 a, v16 b)
+{
+    return (v16)_mm256_mulhrs_epi16((__m256i)a, (__m256i)b);
+}
+
+INLINE v8 lookup(v8 i, const uint8_t table[16])
 {
     __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
-    v16 bytes = i * 0x0202 + 0x0100; /* the two bytes of each word */
-    v16 found = (v16)_mm256_shuffle_epi8(values, (__m256i)bytes);
-    return select_gt16(v, (v16){0} + 8, i, found);
+    return (v8)_mm256_shuffle_epi8(values, (__m256i)i);
 }
 
-INLINE block16 load_8(const uint8_t *src)
+INLINE bool any_top_bit(v8 x)
 {
-    block16 x;
-    for (int i = 0; i < 2; i++)
-        x.v[i] = (v16)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
-    return x;
+    return _mm256_movemask_epi8((__m256i)x) != 0;
+}
+
+/* Unpacking and packing work within 128 bits: quadwords, or dwords, are put in their places before or after. */
+INLINE v8 load_8_for_16(const uint8_t *src)
+{
+    return (v8)_mm256_permute4x64_epi64((__m256i)load_vector(src), 0xD8);
+}
+
+INLINE v8 load_8_for_32(const uint8_t *src)
+{
+    const __m256i order = _mm256_set_epi32(7, 5, 3, 1, 6, 4, 2, 0);
+    return (v8)_mm256_permutevar8x32_epi32((__m256i)load_vector(src), order);
+}
+
+INLINE block16 zip_8(v8 low, v8 high)
+{
+    return (block16){{(v16)_mm256_unpacklo_epi8((__m256i)low, (__m256i)high),
+                      (v16)_mm256_unpackhi_epi8((__m256i)low, (__m256i)high)}};
+}
+
+INLINE block32 zip_high(block16 x)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    block32 y;
+    for (int i = 0; i < 2; i++) {
+        y.v[2 * i] = (v32)_mm256_unpacklo_epi16(zero, (__m256i)x.v[i]);
+        y.v[2 * i + 1] = (v32)_mm256_unpackhi_epi16(zero, (__m256i)x.v[i]);
+    }
+    return y;
+}
+
+INLINE v8 pack_8(block16 x)
+{
+    return (v8)_mm256_packus_epi16((__m256i)x.v[0], (__m256i)x.v[1]);
+}
+
+INLINE v8 pack_sign(block16 x)
+{
+    return (v8)_mm256_packs_epi16((__m256i)x.v[0], (__m256i)x.v[1]);
+}
+
+INLINE v8 unpack_order(v8 x)
+{
+    return (v8)_mm256_permute4x64_epi64((__m256i)x, 0xD8);
 }
 
 INLINE v32 words_high(__m128i words)
@@ -73,16 +126,6 @@ INLINE block32 load_16(const uint8_t *src)
     for (int i = 0; i < 4; i++)
         x.v[i] = words_high(_mm_loadu_si128((const __m128i *)(src + 16 * i)));
     return x;
-}
-
-INLINE block32 widen_16(block16 x)
-{
-    block32 y;
-    for (int i = 0; i < 2; i++) {
-        y.v[2 * i] = words_high(_mm256_castsi256_si128((__m256i)x.v[i]));
-        y.v[2 * i + 1] = words_high(_mm256_extracti128_si256((__m256i)x.v[i], 1));
-    }
-    return y;
 }
 
 INLINE block16 narrow_high(block32 x)

@@ -43,25 +43,81 @@ INLINE v16 select_gt16(v16 v, v16 a, v16 b, v16 w)
     return (v16)_mm512_mask_mov_epi16((__m512i)v, k, (__m512i)w);
 }
 
-INLINE v16 select_eq16(v16 v, v16 a, v16 b, v16 w)
+INLINE v8 adds8(v8 a, v8 b)
 {
-    __mmask32 k = _mm512_cmpeq_epi16_mask((__m512i)a, (__m512i)b);
-    return (v16)_mm512_mask_mov_epi16((__m512i)v, k, (__m512i)w);
+    return (v8)_mm512_adds_epu8((__m512i)a, (__m512i)b);
 }
 
-INLINE v16 lookup_lt8(v16 v, v16 i, const uint16_t table[8])
+INLINE v16 subs16(v16 a, v16 b)
+{
+    return (v16)_mm512_subs_epu16((__m512i)a, (__m512i)b);
+}
+
+INLINE v16 min16(v16 a, v16 b)
+{
+    return (v16)_mm512_min_epu16((__m512i)a, (__m512i)b);
+}
+
+INLINE v16 mul_round(v16 a, v16 b)
+{
+    return (v16)_mm512_mulhrs_epi16((__m512i)a, (__m512i)b);
+}
+
+INLINE v8 lookup(v8 i, const uint8_t table[16])
 {
     __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table));
-    __mmask32 k = _mm512_cmplt_epi16_mask((__m512i)i, _mm512_set1_epi16(8));
-    return (v16)_mm512_mask_permutexvar_epi16((__m512i)v, k, (__m512i)i, values);
+    return (v8)_mm512_shuffle_epi8(values, (__m512i)i);
 }
 
-INLINE block16 load_8(const uint8_t *src)
+INLINE bool any_top_bit(v8 x)
 {
-    block16 x;
-    for (int i = 0; i < 2; i++)
-        x.v[i] = (v16)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(src + 32 * i)));
-    return x;
+    return _mm512_movepi8_mask((__m512i)x) != 0;
+}
+
+/* Unpacking and packing work within 128 bits: quadwords, or dwords, are put in their places before or after. */
+INLINE v8 load_8_for_16(const uint8_t *src)
+{
+    const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    return (v8)_mm512_permutexvar_epi64(order, (__m512i)load_vector(src));
+}
+
+INLINE v8 load_8_for_32(const uint8_t *src)
+{
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    return (v8)_mm512_permutexvar_epi32(order, (__m512i)load_vector(src));
+}
+
+INLINE block16 zip_8(v8 low, v8 high)
+{
+    return (block16){{(v16)_mm512_unpacklo_epi8((__m512i)low, (__m512i)high),
+                      (v16)_mm512_unpackhi_epi8((__m512i)low, (__m512i)high)}};
+}
+
+INLINE block32 zip_high(block16 x)
+{
+    const __m512i zero = _mm512_setzero_si512();
+    block32 y;
+    for (int i = 0; i < 2; i++) {
+        y.v[2 * i] = (v32)_mm512_unpacklo_epi16(zero, (__m512i)x.v[i]);
+        y.v[2 * i + 1] = (v32)_mm512_unpackhi_epi16(zero, (__m512i)x.v[i]);
+    }
+    return y;
+}
+
+INLINE v8 pack_8(block16 x)
+{
+    return (v8)_mm512_packus_epi16((__m512i)x.v[0], (__m512i)x.v[1]);
+}
+
+INLINE v8 pack_sign(block16 x)
+{
+    return (v8)_mm512_packs_epi16((__m512i)x.v[0], (__m512i)x.v[1]);
+}
+
+INLINE v8 unpack_order(v8 x)
+{
+    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    return (v8)_mm512_permutexvar_epi64(order, (__m512i)x);
 }
 
 INLINE v32 words_high(__m256i words)
@@ -75,16 +131,6 @@ INLINE block32 load_16(const uint8_t *src)
     for (int i = 0; i < 4; i++)
         x.v[i] = words_high(_mm256_loadu_si256((const __m256i *)(src + 32 * i)));
     return x;
-}
-
-INLINE block32 widen_16(block16 x)
-{
-    block32 y;
-    for (int i = 0; i < 2; i++) {
-        y.v[2 * i] = words_high(_mm512_castsi512_si256((__m512i)x.v[i]));
-        y.v[2 * i + 1] = words_high(_mm512_extracti64x4_epi64((__m512i)x.v[i], 1));
-    }
-    return y;
 }
 
 INLINE block16 narrow_high(block32 x)
