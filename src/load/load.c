@@ -182,6 +182,7 @@ lds_status lds_load(lds_network *network, const lds_checkpoint *checkpoint, cons
     LDS_TRY(lds_load_options_check(&checked, options, err));
     LDS_TRY(lds_plan_make(&l.plan, network, checkpoint, &checked, report, err));
     l.transfers.plan = l.plan;
+    l.transfers.has_callers_arena = checked.allocator;
     l.transfers.done_nbytes = &l.done_nbytes;
     l.transfers.tick = checked.progress ? tick : NULL;
     l.transfers.tick_ctx = &l;

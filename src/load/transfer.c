@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "src/base/threads.h"
-#include "src/dtype/convert.h"
+#include "src/dtype/stream.h"
 #include "src/io/source.h"
 
 enum { CLAIM_BLOCKS = 8, MAX_DEPTH = 64, POPULATE_NBYTES = 16 << 20 };
@@ -156,14 +156,17 @@ static uint8_t *direct_data(const lds_transfers *t, const lds_block *block)
 static void convert_block(const lds_transfers *t, const lds_block *block, const uint8_t *bytes)
 {
     for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);) {
-        const lds_tensor *tensor = &t->plan->checkpoint->tensors[piece.run->tensor];
-        lds_dtype src = (lds_dtype)tensor->dtype, dst = (lds_dtype)target_of(t->plan, piece.run)->dtype;
+        const lds_target *target = target_of(t->plan, piece.run);
+        lds_dtype src = (lds_dtype)t->plan->checkpoint->tensors[piece.run->tensor].dtype;
+        lds_dtype dst = (lds_dtype)target->dtype;
         const uint8_t *from = bytes + (piece.offset - block->offset);
+        uint8_t *to = piece_data(t, &piece);
         if (src == dst)
-            memcpy(piece_data(t, &piece), from, (size_t)piece.nbytes);
+            memcpy(to, from, (size_t)piece.nbytes);
+        else if (target->place == LDS_PLACE_CALLERS || t->has_callers_arena)
+            lds_convert_stream(to, dst, from, src, (size_t)piece.nbytes / (lds_dtype_bits(src) / 8));
         else
-            lds_convert_kernel(dst, src)(piece_data(t, &piece), from,
-                                         (size_t)piece.nbytes / (lds_dtype_bits(src) / 8));
+            lds_convert_kernel(dst, src)(to, from, (size_t)piece.nbytes / (lds_dtype_bits(src) / 8));
     }
 }
 

@@ -8,6 +8,7 @@
 typedef struct lds_transfers {
     const lds_plan *plan;
     lds_storage *arena;            /* or NULL */
+    bool has_callers_arena;        /* it came from the caller's allocator, so it is probably not fresh */
     lds_storage **mappings;        /* for each file, or NULL */
     uint64_t *map_offsets;         /* where each mapping begins in its file */
     _Atomic uint64_t *done_nbytes; /* bytes of the checkpoint that are in place, for progress */

@@ -10,6 +10,7 @@
 
 #include "src/dtype/convert.h"
 #include "src/dtype/kernels.h"
+#include "src/dtype/stream.h"
 
 static void known_values_convert(void **state)
 {
@@ -71,6 +72,30 @@ static void in_place_for_equal_sizes(void **state)
     assert_memory_equal(data, expected, sizeof data);
 }
 
+/* Past the cache or not: the same bytes, and none beside them. */
+static void streaming_changes_nothing(void **state)
+{
+    (void)state;
+    enum { N = 1500, ROOM = 8 * N + 128 };
+    static _Alignas(64) uint8_t src[8 * N], plain[ROOM], streamed[ROOM];
+    for (size_t i = 0; i < sizeof src; i++)
+        src[i] = (uint8_t)(i * 167 + i / 251);
+    const size_t lengths[] = {0, 1, 31, 64, 511, 512, 513, 1024, N};
+    for (int d = LDS_F16; d <= LDS_F8_E5M2FNUZ; d++) {
+        for (int s = LDS_F16; s <= LDS_F8_E5M2FNUZ; s++) {
+            lds_convert_fn kernel = lds_convert_kernel((lds_dtype)d, (lds_dtype)s);
+            for (size_t i = 0; kernel && d != LDS_C64 && s != LDS_C64 && i < 9 * 66; i++) {
+                size_t n = lengths[i / 66], at = i % 66;
+                memset(plain, 0xAA, ROOM);
+                memset(streamed, 0xAA, ROOM);
+                kernel(plain + at, src, n);
+                lds_convert_stream(streamed + at, (lds_dtype)d, src, (lds_dtype)s, n);
+                assert_memory_equal(plain, streamed, ROOM);
+            }
+        }
+    }
+}
+
 static void nothing_is_no_error(void **state)
 {
     (void)state;
@@ -125,7 +150,7 @@ int main(void)
         cmocka_unit_test(threads_may_be_first),          cmocka_unit_test(known_values_convert),
         cmocka_unit_test(every_float_pair_has_a_kernel), cmocka_unit_test(equal_dtypes_are_copied),
         cmocka_unit_test(in_place_for_equal_sizes),      cmocka_unit_test(nothing_is_no_error),
-        cmocka_unit_test(bad_arguments_are_explained),
+        cmocka_unit_test(streaming_changes_nothing),     cmocka_unit_test(bad_arguments_are_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
