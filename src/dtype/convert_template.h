@@ -32,12 +32,16 @@
  *             words as the high halves of 32-bit lanes, the low halves being 0
  *   load_16(p)
  *             the same of BLOCK words from memory
- *   pack_8(block16), pack_sign(block16), unpack_order(v8)
+ *   pack_8(block16), pack_sign(block16), order_16(v8)
  *             words, which are at most 255, as bytes; bytes that have the sign bits of words, and anything else
- *             below; the order of words from that which these two leave
- *   narrow_high(block32), narrow_8(block32), narrow_sign(block32)
- *             the high halves of 32-bit lanes; their values, which are at most 255, as bytes; bytes that have
- *             the sign bits of the lanes, and anything else below
+ *             below; the bytes of these two in the order of the words
+ *   add_scaled(x, y, shift, low)
+ *             x + y * 2^shift as F32, where y is a power of two and the bits low are set in the product
+ *   narrow_high(block32)
+ *             the high halves of 32-bit lanes
+ *   narrow_8(block32), narrow_sign(block32), order_32(v8)
+ *             the low bytes of 32-bit lanes, whose low halves are at most 255; bytes that have their sign bits,
+ *             and anything else below; the bytes of these two in the order of the lanes
  *   load_f16, load_f64, store_f16, store_f64
  *             BLOCK floats from memory to F32 and the other way
  *
@@ -84,49 +88,37 @@ typedef struct f8_to_16 {
     uint8_t low[16], high[16];
 } f8_to_16;
 
-static const f8_to_16 e4m3_to_bf16_by = {4,
-                                         (127 - 7) << 7,
-                                         0x7F80,
-                                         0x7FC0,
-                                         {[8] = 0, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
-                                         {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
-static const f8_to_16 e4m3fnuz_to_bf16_by = {4,
-                                             (127 - 8) << 7,
-                                             0x7F80,
-                                             0x7FC0,
-                                             {[8] = 0x80, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
-                                             {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
-static const f8_to_16 e5m2_to_bf16_by = {5,
-                                         (127 - 15) << 7,
-                                         0x7F80,
-                                         0x7FC0,
-                                         {[8] = 0, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
-                                         {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
-static const f8_to_16 e5m2fnuz_to_bf16_by = {5,
-                                             (127 - 16) << 7,
-                                             0x7F80,
-                                             0x7FC0,
-                                             {[8] = 0x80, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
-                                             {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
-static const f8_to_16 e4m3_to_f16_by = {7,
-                                        (15 - 7) << 10,
-                                        0x7C00,
-                                        0x7E00,
-                                        {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
-                                        {[8] = 0xE0, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
-static const f8_to_16 e4m3fnuz_to_f16_by = {7,
-                                            (15 - 8) << 10,
-                                            0x7C00,
-                                            0x7E00,
-                                            {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
-                                            {[8] = 0xE4, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
+/* clang-format off */
+static const f8_to_16 e4m3_to_bf16_by = {
+    4, (127 - 7) << 7, 0x7F80, 0x7FC0,
+    {[8] = 0, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
+    {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+static const f8_to_16 e4m3fnuz_to_bf16_by = {
+    4, (127 - 8) << 7, 0x7F80, 0x7FC0,
+    {[8] = 0x80, 0xF0, 0x60, 0x90, 0xC0, 0xD0, 0xE0, 0xF0},
+    {[8] = 0xC4, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+static const f8_to_16 e5m2_to_bf16_by = {
+    5, (127 - 15) << 7, 0x7F80, 0x7FC0,
+    {[8] = 0, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
+    {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
+static const f8_to_16 e5m2fnuz_to_bf16_by = {
+    5, (127 - 16) << 7, 0x7F80, 0x7FC0,
+    {[8] = 0x80, 0x60, 0xC0, 0xE0, 0, 0, 0, 0},
+    {[8] = 0xC8, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0}};
+static const f8_to_16 e4m3_to_f16_by = {
+    7, (15 - 7) << 10, 0x7C00, 0x7E00,
+    {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+    {[8] = 0xE0, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
+static const f8_to_16 e4m3fnuz_to_f16_by = {
+    7, (15 - 8) << 10, 0x7C00, 0x7E00,
+    {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+    {[8] = 0xE4, 0xF7, 0xFB, 0xFC, 0xFE, 0xFE, 0xFF, 0xFF}};
 static const f8_to_16 e5m2_to_f16_by = {8, 0, 0x7C00, 0x7E00, {0}, {0}}; /* the high half of an F16 */
-static const f8_to_16 e5m2fnuz_to_f16_by = {8,
-                                            0xFC00,
-                                            0x7C00,
-                                            0x7E00,
-                                            {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
-                                            {[8] = 0x04, 0x03, 0x03, 0x02, 0x02, 0x01, 0x01, 0}};
+static const f8_to_16 e5m2fnuz_to_f16_by = {
+    8, 0xFC00, 0x7C00, 0x7E00,
+    {[8] = 0, 0x80, 0, 0x80, 0, 0x80, 0, 0x80},
+    {[8] = 0x04, 0x03, 0x03, 0x02, 0x02, 0x01, 0x01, 0}};
+/* clang-format on */
 
 /* The lanes of x that are not numbers have their top bit set. */
 INLINE v8 special_e4m3(v8 x)
@@ -217,38 +209,42 @@ INLINE void store_bf16(uint8_t *dst, block32 x)
 }
 
 /*
- * Magnitudes to F8 magnitudes with so many bits of mantissa. min_exponent is the exponent in F32 of the smallest
- * normal one; limit is what all that is too large becomes before it is rounded, to infinity or NaN.
+ * F32 to F8 magnitudes with so many bits of mantissa, in the low bytes of lanes. min_exponent is the exponent in
+ * F32 of the smallest normal one; limit is what all that is too large becomes before it is rounded, to infinity
+ * or NaN.
  *
  * Adding 2^(23 - bits) of the number's own power of two makes the adder round where the mantissa ends, and that
  * of the smallest exponent makes it round subnormals; the low bits of the sum are then the mantissa with its
- * leading one, if it has one.
+ * leading one, if it has one, and its exponent goes on top of that. What the exponent is too large by is put
+ * below the power of two, modulo 2^16.
  */
-INLINE v32 narrow_f8(v32 mag, uint32_t bits, uint32_t min_exponent, uint32_t limit)
+INLINE v32 narrow_f8(v32 x, uint32_t bits, uint32_t min_exponent, uint32_t limit)
 {
-    mag = min32(mag, set32(limit));
+    uint32_t shift = 23 - bits;
+    uint32_t bias = 0x10000 - ((min_exponent + shift) << bits);
+    v32 mag = min32(x & 0x7FFFFFFF, set32(limit));
     v32 exponent = max32(mag & 0x7F800000, set32(min_exponent << 23));
-    v32 magic = exponent + ((23 - bits) << 23);
-    v32 sum = (v32)((vf32)mag + (vf32)magic);
-    return sum - magic + (exponent >> (23 - bits)) - (min_exponent << bits);
+    v32 sum = add_scaled(mag, exponent, shift, bias);
+    return sum + (sum >> shift);
 }
 
 INLINE void store_e4m3(uint8_t *dst, block32 x)
 {
     block32 y;
     for (int i = 0; i < 4; i++)
-        y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, 3, 127 - 6, 0x43F00000);
-    store_vector(dst, (v32)(narrow_8(y) | (narrow_sign(x) & 0x80)));
+        y.v[i] = narrow_f8(x.v[i], 3, 127 - 6, 0x43F00000);
+    store_vector(dst, (v32)order_32(narrow_8(y) | (narrow_sign(x) & 0x80)));
 }
 
 INLINE void store_e5m2(uint8_t *dst, block32 x)
 {
     block32 y;
-    for (int i = 0; i < 4; i++) {
-        y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, 2, 127 - 14, 0x47800000);
-        y.v[i] = select_nan(y.v[i], x.v[i], set32(0x7E));
-    }
-    store_vector(dst, (v32)(narrow_8(y) | (narrow_sign(x) & 0x80)));
+    for (int i = 0; i < 4; i++)
+        y.v[i] = narrow_f8(x.v[i], 2, 127 - 14, 0x47800000);
+    if (__builtin_expect(any_nan(x), 0))
+        for (int i = 0; i < 4; i++)
+            y.v[i] = select_nan(y.v[i], x.v[i], set32(0x7E));
+    store_vector(dst, (v32)order_32(narrow_8(y) | (narrow_sign(x) & 0x80)));
 }
 
 /* Zero has no sign here, and the NaN that limit rounds to is 0x80. */
@@ -256,9 +252,9 @@ INLINE void store_fnuz(uint8_t *dst, block32 x, uint32_t bits, uint32_t min_expo
 {
     block32 y;
     for (int i = 0; i < 4; i++)
-        y.v[i] = narrow_f8(x.v[i] & 0x7FFFFFFF, bits, min_exponent, limit);
+        y.v[i] = narrow_f8(x.v[i], bits, min_exponent, limit);
     v8 mag = narrow_8(y);
-    store_vector(dst, (v32)(mag | (narrow_sign(x) & 0x80 & (v8)(mag != 0))));
+    store_vector(dst, (v32)order_32(mag | (narrow_sign(x) & 0x80 & (v8)(mag != 0))));
 }
 
 INLINE void store_e4m3fnuz(uint8_t *dst, block32 x)
@@ -341,13 +337,13 @@ INLINE v16 f16_as_e5m2fnuz(v16 x)
 
 INLINE void store_signed(uint8_t *dst, block16 mag, block16 sign)
 {
-    store_vector(dst, (v32)unpack_order(pack_8(mag) | (pack_sign(sign) & 0x80)));
+    store_vector(dst, (v32)order_16(pack_8(mag) | (pack_sign(sign) & 0x80)));
 }
 
 INLINE void store_unsigned_zero(uint8_t *dst, block16 mag, block16 sign)
 {
     v8 y = pack_8(mag);
-    store_vector(dst, (v32)unpack_order(y | (pack_sign(sign) & 0x80 & (v8)(y != 0))));
+    store_vector(dst, (v32)order_16(y | (pack_sign(sign) & 0x80 & (v8)(y != 0))));
 }
 
 #define STORE_F8_OF(S, D, store)                                            \

@@ -53,6 +53,11 @@ INLINE v32 select_nan(v32 v, v32 x, v32 w)
     return (v32)vbslq_u32(number, (uint32x4_t)v, (uint32x4_t)w);
 }
 
+INLINE v32 add_scaled(v32 x, v32 y, uint32_t shift, uint32_t low)
+{
+    return (v32)((vf32)x + (vf32)(y + (shift << 23) + low));
+}
+
 INLINE v32 round_high(v32 x)
 {
     return x + 0x7FFF + (x >> 16 & 1);
@@ -121,7 +126,7 @@ INLINE v8 pack_sign(block16 x)
     return (v8)vuzp2q_u8((uint8x16_t)x.v[0], (uint8x16_t)x.v[1]);
 }
 
-INLINE v8 unpack_order(v8 x)
+INLINE v8 order_16(v8 x)
 {
     return x;
 }
@@ -160,6 +165,11 @@ INLINE v8 narrow_sign(block32 x)
 {
     block16 y = narrow_high(x);
     return (v8)vuzp2q_u8((uint8x16_t)y.v[0], (uint8x16_t)y.v[1]);
+}
+
+INLINE v8 order_32(v8 x)
+{
+    return x;
 }
 
 INLINE block32 load_f16(const uint8_t *src)

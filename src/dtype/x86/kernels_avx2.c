@@ -29,6 +29,11 @@ INLINE v32 select_nan(v32 v, v32 x, v32 w)
     return (v32)_mm256_blendv_ps((__m256)v, (__m256)w, nan);
 }
 
+INLINE v32 add_scaled(v32 x, v32 y, uint32_t shift, uint32_t low)
+{
+    return (v32)((vf32)x + (vf32)(y + (shift << 23) + low));
+}
+
 INLINE v32 round_high(v32 x)
 {
     return x + 0x7FFF + (x >> 16 & 1);
@@ -110,7 +115,7 @@ INLINE v8 pack_sign(block16 x)
     return (v8)_mm256_packs_epi16((__m256i)x.v[0], (__m256i)x.v[1]);
 }
 
-INLINE v8 unpack_order(v8 x)
+INLINE v8 order_16(v8 x)
 {
     return (v8)_mm256_permute4x64_epi64((__m256i)x, 0xD8);
 }
@@ -138,24 +143,26 @@ INLINE block16 narrow_high(block32 x)
     return y;
 }
 
-/* Packing works within 128 bits and leaves four dwords there, one of each vector: in the vectors' order. */
-INLINE v8 in_order(__m256i packed)
-{
-    return (v8)_mm256_permutevar8x32_epi32(packed, _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
-}
-
 INLINE v8 narrow_8(block32 x)
 {
+    for (int i = 0; i < 4; i++)
+        x.v[i] &= 0xFF;
     __m256i low = _mm256_packus_epi32((__m256i)x.v[0], (__m256i)x.v[1]);
     __m256i high = _mm256_packus_epi32((__m256i)x.v[2], (__m256i)x.v[3]);
-    return in_order(_mm256_packus_epi16(low, high));
+    return (v8)_mm256_packus_epi16(low, high);
 }
 
 INLINE v8 narrow_sign(block32 x)
 {
     __m256i low = _mm256_packs_epi32((__m256i)x.v[0], (__m256i)x.v[1]);
     __m256i high = _mm256_packs_epi32((__m256i)x.v[2], (__m256i)x.v[3]);
-    return in_order(_mm256_packs_epi16(low, high));
+    return (v8)_mm256_packs_epi16(low, high);
+}
+
+/* Packing twice leaves four dwords within 128 bits, one of each vector: here they are in the vectors' order. */
+INLINE v8 order_32(v8 x)
+{
+    return (v8)_mm256_permutevar8x32_epi32((__m256i)x, _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
 }
 
 INLINE block32 load_f16(const uint8_t *src)

@@ -29,6 +29,13 @@ INLINE v32 select_nan(v32 v, v32 x, v32 w)
     return (v32)_mm512_mask_mov_epi32((__m512i)v, k, (__m512i)w);
 }
 
+/* low is as many units of the product's last place: of y, it is 2^(23 - shift) times less. */
+INLINE v32 add_scaled(v32 x, v32 y, uint32_t shift, uint32_t low)
+{
+    __m512 factor = _mm512_set1_ps((float)((1U << shift) + (low >> (23 - shift))));
+    return (v32)_mm512_fmadd_ps((__m512)y, factor, (__m512)x);
+}
+
 /* Rounded up at halves; then the bit that made an odd number of a tie is taken back. */
 INLINE v32 round_high(v32 x)
 {
@@ -114,7 +121,7 @@ INLINE v8 pack_sign(block16 x)
     return (v8)_mm512_packs_epi16((__m512i)x.v[0], (__m512i)x.v[1]);
 }
 
-INLINE v8 unpack_order(v8 x)
+INLINE v8 order_16(v8 x)
 {
     const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
     return (v8)_mm512_permutexvar_epi64(order, (__m512i)x);
@@ -143,25 +150,24 @@ INLINE block16 narrow_high(block32 x)
     return y;
 }
 
-/* Packing works within 128 bits and leaves four dwords there, one of each vector: in the vectors' order. */
-INLINE v8 in_order(__m512i packed)
-{
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    return (v8)_mm512_permutexvar_epi32(order, packed);
-}
-
 INLINE v8 narrow_8(block32 x)
 {
-    __m512i low = _mm512_packus_epi32((__m512i)x.v[0], (__m512i)x.v[1]);
-    __m512i high = _mm512_packus_epi32((__m512i)x.v[2], (__m512i)x.v[3]);
-    return in_order(_mm512_packus_epi16(low, high));
+    const __m512i even = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30,
+                                          28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    block16 y;
+    for (int i = 0; i < 2; i++)
+        y.v[i] = (v16)_mm512_permutex2var_epi16((__m512i)x.v[2 * i], even, (__m512i)x.v[2 * i + 1]);
+    return pack_8(y);
 }
 
 INLINE v8 narrow_sign(block32 x)
 {
-    __m512i low = _mm512_packs_epi32((__m512i)x.v[0], (__m512i)x.v[1]);
-    __m512i high = _mm512_packs_epi32((__m512i)x.v[2], (__m512i)x.v[3]);
-    return in_order(_mm512_packs_epi16(low, high));
+    return pack_sign(narrow_high(x));
+}
+
+INLINE v8 order_32(v8 x)
+{
+    return order_16(x);
 }
 
 INLINE block32 load_f16(const uint8_t *src)
