@@ -193,8 +193,8 @@ build_fuzzers() {
 run_fuzzer() {
     local target=$1 seconds=$2 name=${1##*/fuzz_}
     local found=.cache/fuzz/$name
-    local -a options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
-        -artifact_prefix="$found/")
+    local -a options=(-timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/")
+    if [[ -n $seconds ]]; then options+=(-max_total_time="$seconds"); else options+=(-runs=1000000); fi
     mkdir -p "$found/corpus"
     if [[ -e fuzz/$name.dict ]]; then options+=(-dict="fuzz/$name.dict"); fi
     local -a corpus=("$found/corpus")
