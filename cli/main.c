@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -98,8 +99,19 @@ static int run(int argc, char **argv, output *out)
     return run_command(c, argc - 2, argv + 2, out);
 }
 
+/* All the shards of a checkpoint are open at once, and the soft limit is often for programs that use select(). */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit); /* what cannot be opened then is reported with its cause */
+}
+
 int main(int argc, char **argv)
 {
+    raise_file_limit();
     /* A closed pipe is then a failed write like any other. */
     signal(SIGPIPE, SIG_IGN);
     output out = {0};

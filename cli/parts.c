@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "command.h"
 
@@ -51,7 +50,8 @@ bool has_config(const char *dir)
     output path = {0};
     put_format(&path, "%s/config.json", dir);
     put(&path, "", 1);
-    bool found = !access(path.data, F_OK);
+    struct stat st;
+    bool found = !lstat(path.data, &st);
     output_free(&path);
     return found;
 }

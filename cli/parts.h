@@ -37,7 +37,7 @@ lds_status part_make_network(part *p, const parts *ps, const command_line *line,
 /* The name in a title: the component's, or where the checkpoint was found. */
 const char *part_title(const part *p);
 
-/* True if there is a config.json in the directory. */
+/* True if there is a config.json in the directory, be it a link that leads nowhere, which is then an error. */
 bool has_config(const char *dir);
 
 #endif

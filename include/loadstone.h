@@ -211,7 +211,9 @@ LDS_API void lds_checkpoint_options_init(lds_checkpoint_options *options, size_t
  *   - "org/name", where no such path exists: a model in the local hub cache ($HF_HUB_CACHE, $HF_HOME/hub,
  *     ~/.cache/huggingface/hub). Nothing is downloaded.
  *
- * The files stay open until the checkpoint is closed. options may be NULL. On failure *checkpoint is NULL.
+ * The files stay open until the checkpoint is closed, so that what is loaded is what was opened; the process's
+ * limit of open files (RLIMIT_NOFILE) must have room for all shards. options may be NULL. On failure *checkpoint
+ * is NULL.
  *
  * Every rule of the safetensors format is checked
  * (https://github.com/huggingface/safetensors#format): LDS_ERR_MALFORMED names the rule, the tensor and the

@@ -144,6 +144,11 @@ static lds_status explain_open(const char *path, int os_errno, lds_error *err)
     bool absent = os_errno == ENOENT || os_errno == ENOTDIR;
     if (absent && lds_path_exists(path))
         return lds_fail_errno(err, LDS_ERR_NOT_FOUND, os_errno, "is a link to a file that is not there");
+    if (os_errno == EMFILE)
+        return lds_fail_errno(
+            err, LDS_ERR_IO, os_errno,
+            "cannot be opened: a checkpoint's files stay open together, which this process's "
+            "limit (ulimit -n) has to allow");
     /* What open() says of a socket. */
     if (os_errno == ENXIO)
         return lds_fail(err, LDS_ERR_IO, "expected a regular file, found a socket or a device");

@@ -226,6 +226,11 @@ def test_out_of_memory(loadstone, tmp_path):
     assert loadstone.json("load", path, "-d", "f32", "--dry-run")["bytes_written"] == 4 * n
 
 
+def catches_interrupt(pid: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(caught[1], 16) & 1 << (signal.SIGINT - 1))
+
+
 def test_interrupt(loadstone, tmp_path):
     n = 4 << 30
     path = write_raw(
@@ -234,7 +239,8 @@ def test_interrupt(loadstone, tmp_path):
     os.truncate(path, path.stat().st_size + n)
     args = [loadstone.path, "load", path, "--io", "read", "-d", "f8_e5m2", "-j1", "--json"]
     with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(0.3)
+        while not catches_interrupt(process.pid):
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == CANCELLED, err
@@ -461,11 +467,34 @@ def test_manifest_of_pipeline(loadstone, tmp_path):
     }
 
 
+def test_limit_of_open_files(loadstone, tmp_path):
+    """The soft limit is raised; the hard one is explained."""
+    tensors = {f"w{i}": random_tensor((3,), torch.float32, i) for i in range(40)}
+    write_shards(tmp_path / "model", "model", tensors, 40)
+    loadstone("load", tmp_path / "model", "-q")
+
+    def limited(which):
+        command = f'ulimit {which} 24 && exec "$0" load "$1"'
+        args = ["sh", "-c", command, loadstone.path, tmp_path / "model"]
+        return subprocess.run(args, capture_output=True, text=True, check=False)
+
+    done = limited("-S -n")
+    assert done.returncode == 0, done.stderr
+    done = limited("-n")
+    assert (done.returncode, done.stderr.count("\n")) == (IO, 1)
+    assert "limit (ulimit -n)" in done.stderr and "Too many open files" in done.stderr
+
+
 def test_unknown_architecture(loadstone, tmp_path, one):
     model = tmp_path / "model"
     model.mkdir()
     one.rename(model / "model.safetensors")
-    unheard = {"architectures": ["Unheard"], "time_step_limit": [0.0, math.inf], "x": -math.inf, "y": math.nan}
+    unheard = {
+        "architectures": ["Unheard"],
+        "time_step_limit": [0.0, math.inf],
+        "x": -math.inf,
+        "y": math.nan,
+    }
     for config in ({"_class_name": "Unheard"}, unheard, {"model_type": "unheard"}):
         (model / "config.json").write_text(json.dumps(config))
         for command in ("load", "manifest"):
@@ -474,6 +503,17 @@ def test_unknown_architecture(loadstone, tmp_path, one):
             assert done.stderr.endswith("; going by the checkpoint's own names\n")
             assert loadstone(command, model, "-q").stderr == ""
         assert loadstone.json("load", model)["architecture"] is None
+
+
+def test_config_that_is_a_broken_link(loadstone, tmp_path, one):
+    """Not as if there were none: a hub snapshot whose blob is gone has a config all the same."""
+    model = tmp_path / "model"
+    model.mkdir()
+    one.rename(model / "model.safetensors")
+    (model / "config.json").symlink_to("../blobs/gone")
+    for command in ("load", "manifest"):
+        said = fails(loadstone, IO, command, model)
+        assert "config.json: is a link to a file that is not there" in said
 
 
 def test_config_that_is_not_understood(loadstone, tmp_path):
