@@ -443,17 +443,14 @@ lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratc
         memcpy(mapped->shape, shape, n_dims * sizeof *shape);
     if (!keymap)
         return LDS_OK;
-    if (name.nbytes > LDS_KEYMAP_MAX_NAME_NBYTES) {
-        lds_fail(err, LDS_ERR_UNSUPPORTED,
-                 "expected a name of at most %d bytes for a key map, found %" PRIu32,
-                 LDS_KEYMAP_MAX_NAME_NBYTES, name.nbytes);
-        return lds_error_context(err, LDS_ERR_UNSUPPORTED, NULL, name.text);
-    }
+    if (name.nbytes > LDS_KEYMAP_MAX_NAME_NBYTES)
+        return lds_fail(err, LDS_ERR_UNSUPPORTED,
+                        "expected a name of at most %d bytes for a key map, found %" PRIu32,
+                        LDS_KEYMAP_MAX_NAME_NBYTES, name.nbytes);
     work w = {.scratch = scratch, .mapped = mapped, .err = err};
     uint32_t exact = lds_names_find(&keymap->exact_names, name);
-    lds_status status = exact == LDS_NO_INDEX ? apply_ordered(&w, &keymap->ordered)
-                                              : apply_rule(&w, &keymap->exact.rules[exact]);
-    return status ? lds_error_context(err, status, NULL, name.text) : LDS_OK;
+    return exact == LDS_NO_INDEX ? apply_ordered(&w, &keymap->ordered)
+                                 : apply_rule(&w, &keymap->exact.rules[exact]);
 }
 
 void lds_keymap_scratch_destroy(lds_keymap_scratch *scratch)

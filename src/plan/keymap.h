@@ -34,7 +34,7 @@ typedef struct lds_mapped {
  * keymap NULL keeps all. The keymap may be used by many threads at once.
  *
  * LDS_ERR_MISMATCH if a shape cannot become what a rule says, LDS_ERR_UNSUPPORTED for a pattern that takes
- * too long on the name, and for names that are too long. Errors name the tensor.
+ * too long on the name, and for names that are too long. Errors do not name the tensor: the caller does.
  */
 lds_status lds_keymap_apply(const lds_keymap *keymap, lds_keymap_scratch *scratch, lds_name name,
                             uint32_t n_dims, const uint64_t *shape, lds_mapped *mapped, lds_error *err);

@@ -115,7 +115,7 @@ static const char *shape_after(const char *json, uint32_t n_dims, const uint64_t
     lds_status status = lds_keymap_apply(keymap, &scratch, lds_name_of("t", 1), n_dims, shape, &mapped, &err);
     if (status) {
         assert_int_equal(status, LDS_ERR_MISMATCH);
-        assert_int_equal(err.tensor_nbytes, 1);
+        assert_int_equal(err.tensor_nbytes, 0);
         snprintf(text, sizeof text, "%s", err.message);
     } else {
         assert_true(mapped.changed_shape);
@@ -142,9 +142,9 @@ static void shapes_gain_dimensions(void **state)
     assert_string_equal(shape_after(RULE("\"add_dim\":-3"), 2, shape), " 1 5 7");
     assert_string_equal(shape_after(RULE("\"add_dim\":0"), 0, NULL), " 1");
     assert_string_equal(shape_after(RULE("\"add_dim\":3"), 2, shape),
-                        "t: expected a shape to which the key map can add dimension 3, found [5, 7]");
+                        "expected a shape to which the key map can add dimension 3, found [5, 7]");
     assert_string_equal(shape_after(RULE("\"add_dim\":-4"), 2, shape),
-                        "t: expected a shape to which the key map can add dimension -4, found [5, 7]");
+                        "expected a shape to which the key map can add dimension -4, found [5, 7]");
     uint64_t many[LDS_MAX_DIMS];
     for (int i = 0; i < LDS_MAX_DIMS; i++)
         many[i] = 1;
@@ -161,16 +161,16 @@ static void shapes_are_reshaped(void **state)
     assert_string_equal(shape_after(RULE("\"reshape\":[-1,4]"), 2, empty), " 0 4");
     assert_string_equal(shape_after(RULE("\"reshape\":[]"), 0, NULL), "");
     assert_string_equal(shape_after(RULE("\"reshape\":[5,-1]"), 2, shape),
-                        "t: expected a shape that the key map can make [5, -1], found [6, 4]");
+                        "expected a shape that the key map can make [5, -1], found [6, 4]");
     assert_string_equal(shape_after(RULE("\"reshape\":[23]"), 2, shape),
-                        "t: expected a shape that the key map can make [23], found [6, 4]");
+                        "expected a shape that the key map can make [23], found [6, 4]");
     assert_string_equal(shape_after(RULE("\"reshape\":[0,-1]"), 2, empty),
-                        "t: expected a shape that the key map can make [0, -1], found [0, 4]");
+                        "expected a shape that the key map can make [0, -1], found [0, 4]");
     assert_string_equal(shape_after(RULE("\"reshape\":[]"), 2, shape),
-                        "t: expected a shape that the key map can make [], found [6, 4]");
+                        "expected a shape that the key map can make [], found [6, 4]");
     assert_string_equal(
         shape_after(RULE("\"reshape\":[4294967296,4294967296,-1]"), 2, shape),
-        "t: expected a shape that the key map can make [4294967296, 4294967296, -1], found [6, 4]");
+        "expected a shape that the key map can make [4294967296, 4294967296, -1], found [6, 4]");
     assert_string_equal(
         shape_after("{\"rules\":[{\"prefix\":\"\",\"reshape\":[-1]},{\"regex\":\"t\",\"add_dim\":1}]}", 2,
                     shape),
@@ -220,8 +220,7 @@ static void names_that_grow_too_long_are_refused(void **state)
     lds_error err = LDS_ERROR_INIT;
     assert_int_equal(lds_keymap_apply(keymap, &scratch, lds_name_of("name", 4), 0, NULL, &mapped, &err),
                      LDS_ERR_UNSUPPORTED);
-    assert_string_equal(err.message,
-                        "name: expected a name of at most 65536 bytes from the key map, found more");
+    assert_string_equal(err.message, "expected a name of at most 65536 bytes from the key map, found more");
     lds_keymap_scratch_destroy(&scratch);
     lds_keymap_free(keymap);
 }
@@ -237,14 +236,13 @@ static void names_that_are_too_long_are_refused(void **state)
     memset(name, '.', sizeof name - 1);
     lds_name whole = lds_name_of(name, sizeof name - 1), part = lds_name_of(name, LDS_KEYMAP_MAX_MATCHES);
     assert_int_equal(lds_keymap_apply(keymap, &scratch, whole, 0, NULL, &mapped, &err), LDS_ERR_UNSUPPORTED);
-    assert_non_null(
-        strstr(err.message, ".: expected a name of at most 65536 bytes for a key map, found 65537"));
+    assert_non_null(strstr(err.message, "expected a name of at most 65536 bytes for a key map, found 65537"));
     assert_int_equal(lds_keymap_apply(NULL, &scratch, whole, 0, NULL, &mapped, &err), LDS_OK);
     assert_int_equal(lds_keymap_apply(keymap, &scratch, part, 0, NULL, &mapped, &err), LDS_OK);
     assert_string_equal(mapped.name, "");
     part.nbytes++;
     assert_int_equal(lds_keymap_apply(keymap, &scratch, part, 0, NULL, &mapped, &err), LDS_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, ".: expected at most 1000 matches of \"\\.\", found more"));
+    assert_non_null(strstr(err.message, "expected at most 1000 matches of \"\\.\", found more"));
     lds_keymap_scratch_destroy(&scratch);
     lds_keymap_free(keymap);
 }
@@ -260,8 +258,7 @@ static void patterns_that_take_too_long_are_refused(void **state)
     assert_int_equal(
         lds_keymap_apply(keymap, &scratch, lds_name_of(name, strlen(name)), 0, NULL, &mapped, &err),
         LDS_ERR_UNSUPPORTED);
-    assert_non_null(
-        strstr(err.message, "aab: expected a pattern that is matched within 200000 steps, found"));
+    assert_non_null(strstr(err.message, "expected a pattern that is matched within 200000 steps, found"));
     lds_keymap_scratch_destroy(&scratch);
     lds_keymap_free(keymap);
 }

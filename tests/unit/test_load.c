@@ -393,6 +393,14 @@ static void names_and_shapes_go_through_the_key_map(void **state)
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_NAME);
     assert_non_null(strstr(err.message, "n: leads to parameter x, and so does tensor b"));
     lds_keymap_free(keymap);
+
+    static const char reshape[] = "{\"rules\":[{\"exact\":\"b\",\"reshape\":[7]}]}";
+    assert_int_equal(lds_keymap_from_json(&keymap, reshape, sizeof reshape - 1, "k", NULL), LDS_OK);
+    o.keymap = keymap;
+    assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, ": b: expected a shape that the key map can make [7], found ["));
+    assert_null(strstr(err.message, ": b: b: "));
+    lds_keymap_free(keymap);
     lds_network_free(net);
     lds_checkpoint_close(ck);
 }
