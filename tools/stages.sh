@@ -83,7 +83,9 @@ check_tree() {
 }
 
 # Sanitizers see more where the optimiser leaves more in place; -O1 keeps the tests short. Their checks add paths
-# that cannot be taken, which gcc then warns about: so warnings are no errors here.
+# that cannot be taken, which gcc then warns about: so warnings are no errors here. Use after return is not
+# looked for: Debian 12's gcc puts the frames that this needs at multiples of 32 bytes, and takes what AVX-512
+# stores into them to be at multiples of 64.
 test_sanitized() {
     local dir=$1 sanitizers=$2
     local -a run=()
@@ -91,8 +93,8 @@ test_sanitized() {
     if [[ $sanitizers == thread ]] && setarch -R true 2>/dev/null; then run=(setarch -R); fi
     configure "$dir" --buildtype=debug --optimization=1 -Db_sanitize="$sanitizers"
     ninja -C "$dir"
-    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1 \
-        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
         "${run[@]}" meson test -C "$dir" --print-errorlogs --timeout-multiplier 4
 }
 
