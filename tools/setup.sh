@@ -1,12 +1,14 @@
 # Getting what a command needs, once. Sourced by ./dev, from the root of the tree.
 # shellcheck shell=bash disable=SC2034,SC2191
 
-# package=probe: what is there once the package is installed. A file, a Python module (import:), or a command.
+# package=probe: what is there once the package is installed. A file, a Python module (import:), a library that
+# clang brings (clang:), or a command.
 build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ninja pkg-config=pkg-config
     libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h)
 python_packages=(python3=python3 python3-venv=import:ensurepip)
 test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
 clang_packages=(clang=clang)
+fuzz_packages=(clang=clang libclang-rt-dev=clang:libclang_rt.fuzzer)
 cross_packages=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
     libc6-dev-arm64-cross=/usr/aarch64-linux-gnu/include/stdio.h qemu-user-static=qemu-aarch64-static)
 lint_packages=(clang-format=clang-format clang-tidy=clang-tidy shellcheck=shellcheck
@@ -20,6 +22,7 @@ missing_packages() {
         case $probe in
         /*) [[ -e $probe ]] ;;
         import:*) python3 -c "import ${probe#import:}" 2>/dev/null ;;
+        clang:*) compgen -G "$(clang -print-runtime-dir 2>/dev/null)/${probe#clang:}*" >/dev/null ;;
         *) command -v "$probe" >/dev/null ;;
         esac || echo "${entry%%=*}"
     done
@@ -32,8 +35,9 @@ need_packages() {
     local -a root=()
     if [[ $(id -u) -ne 0 ]]; then root=(sudo); fi
     if ! command -v apt-get >/dev/null || ! command -v "${root[0]:-apt-get}" >/dev/null; then
-        echo "These packages are missing, and neither root nor sudo with apt-get is there to install them:" >&2
-        echo "    ${missing[*]}" >&2
+        echo "Packages are missing, and this cannot install them without apt-get, and root or sudo." >&2
+        echo "Install them, as root, and run it again:" >&2
+        echo "    apt-get install ${missing[*]}" >&2
         return 1
     fi
     echo "installing ${missing[*]}"

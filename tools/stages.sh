@@ -178,7 +178,7 @@ format_tree() {
 # corpus that is in the tree.
 fuzz_tree() {
     local seconds=$1 target
-    need packages need_packages "${build_packages[@]}" "${clang_packages[@]}"
+    need packages need_packages "${build_packages[@]}" "${fuzz_packages[@]}"
     need build build_fuzzers
     for target in build-fuzz/fuzz/fuzz_*; do
         [[ -f $target && -x $target ]] || continue
