@@ -93,8 +93,8 @@ test_sanitized() {
     if [[ $sanitizers == thread ]] && setarch -R true 2>/dev/null; then run=(setarch -R); fi
     configure "$dir" --buildtype=debug --optimization=1 -Db_sanitize="$sanitizers"
     ninja -C "$dir"
-    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-        TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+    ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=0 \
+        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
         "${run[@]}" meson test -C "$dir" --print-errorlogs --timeout-multiplier 4
 }
 
