@@ -277,6 +277,28 @@ LDS_API uint64_t lds_tensor_nbytes(const lds_tensor *tensor);
 LDS_API uint32_t lds_tensor_file(const lds_tensor *tensor);   /* index for lds_checkpoint_file */
 LDS_API uint64_t lds_tensor_offset(const lds_tensor *tensor); /* from the beginning of the file */
 
+/* What to take of one dimension: count elements from start on, every step-th; backwards if step is negative. */
+typedef struct lds_slice {
+    uint64_t start;
+    uint64_t count; /* may be 0; then start and step do not matter */
+    int64_t step;   /* not 0, unless count is 1 */
+} lds_slice;
+
+/*
+ * Read a tensor, or a rectangle of it, into the caller's memory: row-major, as dtype, LDS_DTYPE_NONE being the
+ * tensor's own. slices has lds_tensor_n_dims values; NULL takes all. nbytes must be that of the result; data
+ * needs no alignment. Parts of a tensor that are a page or more apart are read one by one, so that what a
+ * column of a matrix costs is little more than the column. Uses the calling thread alone; to read many
+ * tensors fast there is lds_load. checkpoint is the one that the tensor was asked of.
+ *
+ * LDS_ERR_ARGUMENT for a slice that is not within the tensor or another nbytes, LDS_ERR_UNSUPPORTED for a
+ * conversion that does not exist or a part of a packed tensor (F6, F4), LDS_ERR_CHANGED if the file was
+ * changed or cut since it was opened, LDS_ERR_IO, LDS_ERR_MEMORY. On failure the contents of data are undefined.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_tensor_read(const lds_checkpoint *checkpoint, const lds_tensor *tensor,
+                                                  const lds_slice *slices, lds_dtype dtype, void *data,
+                                                  uint64_t nbytes, lds_error *err);
+
 /* ---------------------------------------------------------------------------------------------------------
  *                                             Memory for weights
  * --------------------------------------------------------------------------------------------------------- */
