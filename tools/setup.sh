@@ -1,11 +1,11 @@
 # Getting what a command needs, once. Sourced by ./dev, from the root of the tree.
 # shellcheck shell=bash disable=SC2034,SC2191
 
-# package=probe: what is there once the package is installed. A file, a Python module (import:), a library that
-# clang brings (clang:), or a command.
+# package=probe: what is there once the package is installed. A file, a Python module (import:), a header of
+# Python (header:), a library that clang brings (clang:), or a command.
 build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ninja pkg-config=pkg-config
     libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h)
-python_packages=(python3=python3 python3-venv=import:ensurepip)
+python_packages=(python3=python3 python3-venv=import:ensurepip python3-dev=header:Python.h)
 test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
 clang_packages=(clang=clang)
 fuzz_packages=(clang=clang libclang-rt-dev=clang:libclang_rt.fuzzer)
@@ -23,6 +23,7 @@ missing_packages() {
         /*) [[ -e $probe ]] ;;
         import:*) python3 -c "import ${probe#import:}" 2>/dev/null ;;
         clang:*) compgen -G "$(clang -print-runtime-dir 2>/dev/null)/${probe#clang:}*" >/dev/null ;;
+        header:*) [[ -e $(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/${probe#header:} ]] ;;
         *) command -v "$probe" >/dev/null ;;
         esac || echo "${entry%%=*}"
     done
@@ -45,15 +46,20 @@ need_packages() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
+# An interpreter that imports the package from where it is built.
 need_interpreter() {
     [[ -x .venv/bin/python ]] || python3 -m venv .venv
+    local site
+    for site in .venv/lib/python3*/site-packages; do
+        [[ -e $site/loadstone.pth ]] || echo "$PWD/build/python" >"$site/loadstone.pth"
+    done
 }
 
 # .venv holds what tests/requirements.txt says; a copy of that file in it marks it as complete.
 need_venv() {
+    need_interpreter
     cmp -s tests/requirements.txt .venv/requirements.txt && return 0
     rm -f .venv/requirements.txt
-    need_interpreter
     local torch
     torch=$(grep '^torch==' tests/requirements.txt)
     # On its own and first: it is the one for which a machine may have a build without GPU code on its disk.

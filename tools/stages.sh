@@ -74,7 +74,7 @@ test_tree() {
 }
 
 build_strictly() {
-    configure build --buildtype=release -Dwerror=true
+    configure build --buildtype=release -Dwerror=true -Dpython="$PWD/.venv/bin/python"
     ninja -C build
 }
 

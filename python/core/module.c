@@ -1,0 +1,109 @@
+/* The module: its types, its functions, its state. */
+#include "core.h"
+
+PyObject *core_cannot_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args, (void)kwargs;
+    return PyErr_Format(PyExc_TypeError, "cannot make a %s by calling it", type->tp_name);
+}
+
+static int add_type(PyObject *module, PyTypeObject **slot, PyType_Spec *spec, const char *name)
+{
+    *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (!*slot || PyModule_AddObject(module, name, new_ref((PyObject *)*slot)))
+        return -1;
+    return 0;
+}
+
+static int core_exec(PyObject *module)
+{
+    core_state *state = PyModule_GetState(module);
+    PyObject *errors = PyImport_ImportModule("loadstone._errors");
+    state->make_error = errors ? PyObject_GetAttrString(errors, "make_error") : NULL;
+    Py_XDECREF(errors);
+    if (!state->make_error || core_load_dtypes(state))
+        return -1;
+    if (add_type(module, &state->checkpoint_type, &core_checkpoint_spec, "Checkpoint") ||
+        add_type(module, &state->checkpoint_tensor_type, &core_checkpoint_tensor_spec, "CheckpointTensor") ||
+        add_type(module, &state->tensor_type, &core_tensor_spec, "Tensor") ||
+        add_type(module, &state->network_type, &core_network_spec, "Network") ||
+        add_type(module, &state->parameter_type, &core_parameter_spec, "Parameter") ||
+        add_type(module, &state->keymap_type, &core_keymap_spec, "KeyMap"))
+        return -1;
+    return PyModule_AddStringConstant(module, "version", lds_version());
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    core_state *state = PyModule_GetState(module);
+    Py_VISIT(state->checkpoint_type);
+    Py_VISIT(state->checkpoint_tensor_type);
+    Py_VISIT(state->tensor_type);
+    Py_VISIT(state->network_type);
+    Py_VISIT(state->parameter_type);
+    Py_VISIT(state->keymap_type);
+    Py_VISIT(state->make_error);
+    for (int i = 0; i < N_DTYPES; i++)
+        Py_VISIT(state->dtypes[i]);
+    return 0;
+}
+
+static int core_clear(PyObject *module)
+{
+    core_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->checkpoint_type);
+    Py_CLEAR(state->checkpoint_tensor_type);
+    Py_CLEAR(state->tensor_type);
+    Py_CLEAR(state->network_type);
+    Py_CLEAR(state->parameter_type);
+    Py_CLEAR(state->keymap_type);
+    Py_CLEAR(state->make_error);
+    for (int i = 0; i < N_DTYPES; i++)
+        Py_CLEAR(state->dtypes[i]);
+    return 0;
+}
+
+static void core_free(void *module)
+{
+    core_clear(module);
+}
+
+static PyMethodDef core_methods[] = {
+    {"open", core_open, METH_VARARGS, NULL},
+    {"dtype", core_dtype, METH_O, NULL},
+    {"convert", (PyCFunction)(void (*)(void))core_convert, METH_FASTCALL, NULL},
+    {"network_new", core_network_new, METH_VARARGS, NULL},
+    {"network_from_checkpoint", core_network_from_checkpoint, METH_VARARGS, NULL},
+    {"network_from_config", core_network_from_config, METH_VARARGS, NULL},
+    {"network_from_manifest", core_network_from_manifest, METH_VARARGS, NULL},
+    {"keymap_from_json", core_keymap_from_json, METH_VARARGS, NULL},
+    {NULL},
+};
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "loadstone._core",
+    .m_doc = "The library's handles; use the package around it.",
+    .m_size = sizeof(core_state),
+    .m_methods = core_methods,
+    .m_slots = core_slots,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&core_module);
+}

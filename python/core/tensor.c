@@ -1,0 +1,439 @@
+/*
+ * Tensors in memory: row-major, writable, and shared without a copy through the buffer protocol,
+ * __array_interface__ and DLPack. Whoever looks at the memory holds the tensor, and the tensor holds the memory.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "dlpack.h"
+
+/* How others write a dtype down; 0 where they cannot. */
+typedef struct foreign_dtype {
+    const char *buffer; /* struct and PEP 3118 */
+    const char *array;  /* __array_interface__, after the byte order */
+    uint8_t dlpack_code;
+} foreign_dtype;
+
+static const foreign_dtype foreign[N_DTYPES] = {
+    [LDS_BOOL] = {"?", "|b1", DLPACK_BOOL},
+    [LDS_U8] = {"B", "|u1", DLPACK_UINT},
+    [LDS_I8] = {"b", "|i1", DLPACK_INT},
+    [LDS_U16] = {"H", "<u2", DLPACK_UINT},
+    [LDS_I16] = {"h", "<i2", DLPACK_INT},
+    [LDS_U32] = {"I", "<u4", DLPACK_UINT},
+    [LDS_I32] = {"i", "<i4", DLPACK_INT},
+    [LDS_U64] = {"Q", "<u8", DLPACK_UINT},
+    [LDS_I64] = {"q", "<i8", DLPACK_INT},
+    [LDS_F16] = {"e", "<f2", DLPACK_FLOAT},
+    [LDS_BF16] = {NULL, NULL, DLPACK_BFLOAT},
+    [LDS_F32] = {"f", "<f4", DLPACK_FLOAT},
+    [LDS_F64] = {"d", "<f8", DLPACK_FLOAT},
+    [LDS_C64] = {"Zf", "<c8", DLPACK_COMPLEX},
+    [LDS_F8_E4M3] = {NULL, NULL, DLPACK_FLOAT8_E4M3FN},
+    [LDS_F8_E5M2] = {NULL, NULL, DLPACK_FLOAT8_E5M2},
+    [LDS_F8_E4M3FNUZ] = {NULL, NULL, DLPACK_FLOAT8_E4M3FNUZ},
+    [LDS_F8_E5M2FNUZ] = {NULL, NULL, DLPACK_FLOAT8_E5M2FNUZ},
+    [LDS_F8_E8M0] = {NULL, NULL, DLPACK_FLOAT8_E8M0FNU},
+};
+
+static bool is_packed(const tensor_object *self)
+{
+    return lds_dtype_bits(self->dtype) % 8;
+}
+
+static Py_ssize_t *shape_of(tensor_object *self)
+{
+    return self->dims;
+}
+
+static Py_ssize_t *strides_of(tensor_object *self)
+{
+    return self->dims + self->n_dims;
+}
+
+static Py_ssize_t *steps_of(tensor_object *self)
+{
+    return self->dims + 2 * self->n_dims;
+}
+
+/* Strides of what is empty are those of extents of one: some readers multiply them all. */
+static void set_dims(tensor_object *self, const uint64_t *shape)
+{
+    Py_ssize_t step = 1, element_nbytes = (Py_ssize_t)lds_dtype_bits(self->dtype) / 8;
+    self->numel = 1;
+    for (int d = self->n_dims; d-- > 0;) {
+        shape_of(self)[d] = (Py_ssize_t)shape[d];
+        steps_of(self)[d] = step;
+        strides_of(self)[d] = step * element_nbytes;
+        self->numel *= (Py_ssize_t)shape[d];
+        if (shape[d])
+            step *= (Py_ssize_t)shape[d];
+    }
+}
+
+tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
+                               uint64_t nbytes, bool has_own_memory)
+{
+    enum { ALIGNMENT = 64 };
+    if (nbytes > PY_SSIZE_T_MAX - ALIGNMENT) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    PyTypeObject *type = state->tensor_type;
+    tensor_object *self = (tensor_object *)type->tp_alloc(type, 3 * (Py_ssize_t)n_dims);
+    if (!self)
+        return NULL;
+    self->state = state;
+    self->dtype = dtype;
+    self->n_dims = (int)n_dims;
+    self->nbytes = (Py_ssize_t)nbytes;
+    set_dims(self, shape);
+    if (has_own_memory) {
+        size_t n = ((size_t)nbytes + ALIGNMENT) & ~(size_t)(ALIGNMENT - 1);
+        self->own = self->data = aligned_alloc(ALIGNMENT, n);
+        if (!self->own) {
+            Py_DECREF(self);
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    return self;
+}
+
+static void tensor_dealloc(PyObject *self)
+{
+    tensor_object *t = (tensor_object *)self;
+    lds_storage_release(t->storage);
+    free(t->own);
+    Py_XDECREF(t->keeper);
+    free_object(self);
+}
+
+PyObject *core_call(const char *module_name, const char *function_name, PyObject *arg, PyObject *second)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *function = module ? PyObject_GetAttrString(module, function_name) : NULL;
+    PyObject *result = function ? PyObject_CallFunctionObjArgs(function, arg, second, NULL) : NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(module);
+    return result;
+}
+
+/* ---- the buffer protocol ---- */
+
+static int tensor_get_buffer(PyObject *self, Py_buffer *view, int flags)
+{
+    tensor_object *t = (tensor_object *)self;
+    const char *format = foreign[t->dtype].buffer;
+    if (!format && (flags & PyBUF_FORMAT)) {
+        view->obj = NULL;
+        PyErr_Format(PyExc_BufferError,
+                     "the buffer protocol has no letter for %s; use .raw, .numpy() or from_dlpack()",
+                     lds_dtype_name(t->dtype));
+        return -1;
+    }
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && t->n_dims > 1) {
+        view->obj = NULL;
+        PyErr_SetString(PyExc_BufferError, "the tensor is row-major");
+        return -1;
+    }
+    bool has_shape = flags & PyBUF_ND;
+    *view = (Py_buffer){
+        .buf = t->data,
+        .obj = new_ref(self),
+        .len = t->nbytes,
+        .itemsize = format ? (Py_ssize_t)lds_dtype_bits(t->dtype) / 8 : 1,
+        .ndim = has_shape ? t->n_dims : 1,
+        .format = flags & PyBUF_FORMAT ? (char *)format : NULL,
+        .shape = has_shape ? shape_of(t) : NULL,
+        .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? strides_of(t) : NULL,
+    };
+    /* Without a letter it is bytes, which have another shape. */
+    if (!format && has_shape) {
+        view->ndim = 1;
+        view->shape = &t->nbytes;
+        view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? &view->itemsize : NULL;
+    }
+    return 0;
+}
+
+/* Through a tensor of bytes, whose letter every reader knows. */
+static PyObject *get_raw(PyObject *self, void *unused)
+{
+    (void)unused;
+    tensor_object *t = (tensor_object *)self;
+    uint64_t nbytes = (uint64_t)t->nbytes;
+    tensor_object *bytes = core_tensor_new(t->state, LDS_U8, 1, &nbytes, nbytes, false);
+    if (!bytes)
+        return NULL;
+    bytes->data = t->data;
+    bytes->keeper = new_ref(self);
+    PyObject *memory = PyMemoryView_FromObject((PyObject *)bytes);
+    Py_DECREF(bytes);
+    return memory;
+}
+
+/* ---- DLPack ---- */
+
+typedef struct export
+{
+    union {
+        dlpack_managed plain;
+        dlpack_managed_versioned versioned;
+    };
+    PyObject *owner;
+}
+export;
+
+/* May be called by any thread of any framework, and when the interpreter has gone. */
+static void drop_export(export *e)
+{
+    if (Py_IsInitialized()) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DECREF(e->owner);
+        PyGILState_Release(gil);
+    }
+    free(e);
+}
+
+static void drop_plain(dlpack_managed *managed)
+{
+    drop_export(managed->manager_ctx);
+}
+
+static void drop_versioned(dlpack_managed_versioned *managed)
+{
+    drop_export(managed->manager_ctx);
+}
+
+static const char PLAIN[] = "dltensor", VERSIONED[] = "dltensor_versioned";
+
+/* A consumer renames the capsule, and calls the deleter itself. */
+static void drop_capsule(PyObject *capsule)
+{
+    const char *name = PyCapsule_IsValid(capsule, PLAIN)       ? PLAIN
+                       : PyCapsule_IsValid(capsule, VERSIONED) ? VERSIONED
+                                                               : NULL;
+    export *e = name ? PyCapsule_GetPointer(capsule, name) : NULL;
+    if (e) {
+        Py_DECREF(e->owner);
+        free(e);
+    }
+}
+
+static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy)
+{
+    export *e = calloc(1, sizeof *e);
+    if (!e)
+        return PyErr_NoMemory();
+    dlpack_tensor *dl = is_versioned ? &e->versioned.tensor : &e->plain.tensor;
+    *dl = (dlpack_tensor){
+        .data = t->data,
+        .device = {DLPACK_CPU, 0},
+        .n_dims = t->n_dims,
+        .dtype = {foreign[t->dtype].dlpack_code, (uint8_t)lds_dtype_bits(t->dtype), 1},
+        .shape = (int64_t *)shape_of(t),
+        .strides = (int64_t *)steps_of(t),
+    };
+    if (is_versioned) {
+        e->versioned.version = (dlpack_version){1, 0};
+        e->versioned.manager_ctx = e;
+        e->versioned.deleter = drop_versioned;
+        e->versioned.flags = is_copy ? DLPACK_IS_COPIED : 0;
+    } else {
+        e->plain.manager_ctx = e;
+        e->plain.deleter = drop_plain;
+    }
+    e->owner = new_ref((PyObject *)t);
+    PyObject *capsule = PyCapsule_New(e, is_versioned ? VERSIONED : PLAIN, drop_capsule);
+    if (!capsule) {
+        Py_DECREF(e->owner);
+        free(e);
+    }
+    return capsule;
+}
+
+static PyObject *copy_tensor(tensor_object *t)
+{
+    uint64_t shape[64];
+    for (int d = 0; d < t->n_dims && d < 64; d++)
+        shape[d] = (uint64_t)shape_of(t)[d];
+    tensor_object *copy =
+        core_tensor_new(t->state, t->dtype, (uint32_t)t->n_dims, shape, (uint64_t)t->nbytes, true);
+    if (copy && t->nbytes) {
+        Py_BEGIN_ALLOW_THREADS;
+        memcpy(copy->data, t->data, (size_t)t->nbytes);
+        Py_END_ALLOW_THREADS;
+    }
+    return (PyObject *)copy;
+}
+
+static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    tensor_object *t = (tensor_object *)self;
+    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__",
+                                     (char *[]){"stream", "max_version", "dl_device", "copy", NULL}, &stream,
+                                     &version, &device, &copy))
+        return NULL;
+    long major = 0, minor = 0, type = DLPACK_CPU, id = 0;
+    if (version != Py_None && !PyArg_ParseTuple(version, "ll;max_version", &major, &minor))
+        return NULL;
+    if (device != Py_None && !PyArg_ParseTuple(device, "ll;dl_device", &type, &id))
+        return NULL;
+    if (stream != Py_None || type != DLPACK_CPU)
+        return PyErr_Format(PyExc_BufferError,
+                            "the tensor is in the memory of the CPU, which has no streams");
+    if (is_packed(t))
+        return PyErr_Format(PyExc_BufferError, "%s is packed, which DLPack cannot say",
+                            lds_dtype_name(t->dtype));
+    int wants_copy = copy == Py_None ? 0 : PyObject_IsTrue(copy);
+    if (wants_copy < 0)
+        return NULL;
+    PyObject *source = wants_copy ? copy_tensor(t) : new_ref(self);
+    PyObject *capsule = source ? export_tensor((tensor_object *)source, major >= 1, wants_copy) : NULL;
+    Py_XDECREF(source);
+    return capsule;
+}
+
+static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    return Py_BuildValue("ii", DLPACK_CPU, 0);
+}
+
+/* ---- attributes ---- */
+
+static PyObject *get_dtype(PyObject *self, void *unused)
+{
+    (void)unused;
+    return core_dtype_object(((tensor_object *)self)->state, ((tensor_object *)self)->dtype);
+}
+
+static PyObject *tuple_of(const Py_ssize_t *values, int n)
+{
+    PyObject *tuple = PyTuple_New(n);
+    for (int i = 0; tuple && i < n; i++) {
+        PyObject *value = PyLong_FromSsize_t(values[i]);
+        if (!value)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, value);
+    }
+    return tuple;
+}
+
+static PyObject *get_shape(PyObject *self, void *unused)
+{
+    (void)unused;
+    tensor_object *t = (tensor_object *)self;
+    return tuple_of(shape_of(t), t->n_dims);
+}
+
+static PyObject *get_ndim(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(((tensor_object *)self)->n_dims);
+}
+
+static PyObject *get_nbytes(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSsize_t(((tensor_object *)self)->nbytes);
+}
+
+static PyObject *get_data_ptr(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromVoidPtr(((tensor_object *)self)->data);
+}
+
+static PyObject *get_array_interface(PyObject *self, void *unused)
+{
+    (void)unused;
+    tensor_object *t = (tensor_object *)self;
+    const char *typestr = foreign[t->dtype].array;
+    if (!typestr)
+        return PyErr_Format(PyExc_AttributeError, "__array_interface__ has no name for %s; use .numpy()",
+                            lds_dtype_name(t->dtype));
+    PyObject *shape = get_shape(self, NULL), *pointer = PyLong_FromVoidPtr(t->data);
+    return Py_BuildValue("{s:N,s:s,s:(NO),s:i}", "shape", shape, "typestr", typestr, "data", pointer,
+                         Py_False, "version", 3);
+}
+
+static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return core_call("loadstone._numpy", "as_array", self, NULL);
+}
+
+static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *dtype = Py_None, *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", (char *[]){"dtype", "copy", NULL}, &dtype,
+                                     &copy))
+        return NULL;
+    PyObject *module = PyImport_ImportModule("loadstone._numpy");
+    PyObject *array = module ? PyObject_CallMethod(module, "array_protocol", "OOO", self, dtype, copy) : NULL;
+    Py_XDECREF(module);
+    return array;
+}
+
+static Py_ssize_t tensor_length(PyObject *self)
+{
+    tensor_object *t = (tensor_object *)self;
+    if (t->n_dims)
+        return shape_of(t)[0];
+    PyErr_SetString(PyExc_TypeError, "a tensor without dimensions has no length");
+    return -1;
+}
+
+static PyObject *tensor_repr(PyObject *self)
+{
+    return core_call("loadstone._show", "tensor", self, NULL);
+}
+
+static PyMethodDef tensor_methods[] = {
+    {"numpy", tensor_numpy, METH_NOARGS,
+     "numpy($self, /)\n--\n\nA NumPy array of the same memory; bfloat16 and the narrow floats by ml_dtypes."},
+    {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
+     "__array__($self, /, dtype=None, copy=None)\n--\n\nWhat numpy.asarray() calls."},
+    {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
+     "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "What from_dlpack() of NumPy, PyTorch and JAX calls."},
+    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
+    {NULL},
+};
+
+static PyGetSetDef tensor_getset[] = {
+    {"dtype", get_dtype, NULL, "A loadstone.dtypes.DType.", NULL},
+    {"shape", get_shape, NULL, "Extents in elements, outermost dimension first.", NULL},
+    {"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
+    {"nbytes", get_nbytes, NULL, "Bytes in memory.", NULL},
+    {"data_ptr", get_data_ptr, NULL, "Address of the first byte.", NULL},
+    {"raw", get_raw, NULL, "The bytes, in a writable memoryview.", NULL},
+    {"__array_interface__", get_array_interface, NULL, "What NumPy reads, where it has the dtype.", NULL},
+    {NULL},
+};
+
+static PyType_Slot tensor_slots[] = {
+    {Py_tp_doc, "A tensor in memory: row-major, writable, shared without a copy."},
+    {Py_tp_new, core_cannot_make},
+    {Py_tp_dealloc, tensor_dealloc},
+    {Py_tp_repr, tensor_repr},
+    {Py_tp_methods, tensor_methods},
+    {Py_tp_getset, tensor_getset},
+    {Py_mp_length, tensor_length},
+    {Py_bf_getbuffer, tensor_get_buffer},
+    {0, NULL},
+};
+
+PyType_Spec core_tensor_spec = {
+    .name = "loadstone._core.Tensor",
+    .basicsize = offsetof(tensor_object, dims),
+    .itemsize = sizeof(Py_ssize_t),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = tensor_slots,
+};

@@ -1,0 +1,223 @@
+"""Networks and key maps."""
+
+from __future__ import annotations
+
+# collections.abc under the name by which every interpreter has it loaded: half the time of our import.
+from _collections_abc import Mapping
+
+from . import _core
+from ._errors import ArgumentError
+from ._report import Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from ._load import Checkpoint, Progress
+
+_KINDS = {
+    None: 0,
+    "zeros": 1,
+    "ones": 2,
+    "constant": 3,
+    "normal": 4,
+    "trunc_normal": 5,
+    "uniform": 6,
+    "arange": 7,
+    "xavier_uniform": 10,
+    "xavier_normal": 11,
+    "kaiming_uniform": 12,
+    "kaiming_normal": 13,
+}
+
+_IO = {"auto": 0, "map": 1, "read": 2}
+
+
+class KeyMap(_core.KeyMap):
+    """Rules that turn the names and shapes of tensors into those of parameters.
+
+    KeyMap([{"prefix": "model.", "to": ""}, ...]) takes rules as dicts with one of "exact", "prefix", "regex"
+    and any of
+    "to", "drop", "add_dim", "reshape"; docs/keymap.md says what they mean.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> KeyMap:
+        import json
+
+        return _core.keymap_from_json(cls, json.dumps({"rules": list(rules)}).encode(), "KeyMap")
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> KeyMap:
+        """From a key map file."""
+        return _core.keymap_from_json(cls, _read(path), str(path))
+
+
+class _Place:
+    """A place in the nesting of scopes and default dtypes, left at the end of a with statement."""
+
+    def __init__(self, network: Network, scope: int):
+        self._network = network
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._network._leave(self._scope)
+
+
+class Network(_core.Network, Mapping):  # type: ignore[type-arg]
+    """What is to be filled: a mapping from names to parameters, in order.
+
+    Network(dtype) is one to be built by hand, with add(), tie(), scope() and default_dtype(), until it is
+    first
+    looked at or loaded into; the other ways to make one are the class methods.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, dtype: Any = "float32") -> Network:
+        return _core.network_new(cls, dtype)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, dtype: Any = None) -> Network:
+        """One parameter for each tensor. Floats become dtype; None keeps each one's own."""
+        return _core.network_from_checkpoint(cls, checkpoint, dtype)
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
+        """From the config.json of a model's directory; docs/architectures.md lists what is known."""
+        return _core.network_from_config(cls, path, dtype)
+
+    @classmethod
+    def from_manifest(cls, path: str | os.PathLike[str]) -> Network:
+        """From a manifest file (docs/manifest.md)."""
+        return _core.network_from_manifest(cls, _read(path), str(path))
+
+    def add(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: Any = None,
+        *,
+        init: str | None = None,
+        a: float = 0.0,
+        b: float = 0.0,
+        lo: float = 0.0,
+        hi: float = 0.0,
+    ) -> None:
+        """Add a parameter, of the default dtype unless one is given. name is relative to the scope.
+
+        init says how it gets values that a checkpoint lacks: "zeros", "ones", "constant" (a), "normal" (mean
+        a, standard
+        deviation b), "trunc_normal" (also cut at lo and hi), "uniform" (lo to hi), "arange" (a, a + b, ...),
+        "xavier_uniform" and "xavier_normal" (gain a), "kaiming_uniform" and "kaiming_normal" (slope a).
+        """
+        if init not in _KINDS:
+            raise ArgumentError(f"init: found {init!r}, which is no kind of initial values")
+        self._add(name, shape, dtype, _KINDS[init], a, b, lo, hi)
+
+    def scope(self, name: str) -> _Place:
+        """A with statement in which "<name>." goes before every name."""
+        return _Place(self, self._enter(name))
+
+    def default_dtype(self, dtype: Any) -> _Place:
+        """A with statement in which parameters have this dtype by default."""
+        return _Place(self, self._push_dtype(dtype))
+
+    def load_into(
+        self,
+        checkpoint: Checkpoint | str | os.PathLike[str],
+        *,
+        dtype: Any = None,
+        keep_in_fp32: Iterable[str] = (),
+        names: Iterable[str] | None = None,
+        key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
+        strict: bool = True,
+        ignore_mismatched: bool = False,
+        init_missing: bool = True,
+        seed: int = 0,
+        io: str = "auto",
+        threads: int | None = None,
+        lazy: bool = False,
+        progress: Progress = None,
+    ) -> Report:
+        """Load a checkpoint into this network; the arguments are those of loadstone.load()."""
+        if not isinstance(checkpoint, _core.Checkpoint):
+            from ._load import open as open_checkpoint
+
+            checkpoint = open_checkpoint(checkpoint)
+        if io not in _IO:
+            raise ArgumentError(f"io: expected auto, map or read, found {io!r}")
+        if key_map is not None and not isinstance(key_map, KeyMap):
+            key_map = KeyMap(key_map)
+        bar = None
+        if progress is True:
+            from ._progress import make_bar
+
+            bar = make_bar()
+        try:
+            values = self._load(
+                checkpoint,
+                dtype,
+                _texts(keep_in_fp32),
+                _texts(() if names is None else names),
+                key_map,
+                strict,
+                ignore_mismatched,
+                init_missing,
+                lazy,
+                seed,
+                _IO[io],
+                0 if threads is None else threads,
+                0,
+                bar or progress or None,
+            )
+        finally:
+            if bar:
+                bar.close()
+        return Report(values)
+
+    def to(self, dtype: Any) -> Network:
+        """Make every float parameter dtype, in place; all or none. Returns the network."""
+        self._to(dtype)
+        return self
+
+    def half(self) -> Network:
+        """to("float16")"""
+        return self.to("float16")
+
+    def float(self) -> Network:
+        """to("float32")"""
+        return self.to("float32")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names(False))
+
+    def __repr__(self) -> str:
+        from ._show import count
+
+        return f"<loadstone.Network {self.architecture or ''}: {count(len(self), 'parameter')}>".replace(
+            " :", ":"
+        )
+
+    def _repr_html_(self) -> str:
+        from ._show import table
+
+        return table(self)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _texts(globs: Iterable[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)

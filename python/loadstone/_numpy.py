@@ -1,0 +1,70 @@
+"""What needs NumPy: imported when it is first asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import _core
+from ._errors import UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .dtypes import DType
+
+
+def numpy_dtype(dtype: DType) -> np.dtype[Any]:
+    """The NumPy dtype of a DType."""
+    if dtype.bits % 8:
+        raise UnsupportedError(f"{dtype.name} is packed, which NumPy cannot say; use .raw for the bytes")
+    if dtype.name == "bool" or hasattr(np, dtype.name):
+        return np.dtype(dtype.name)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(f"NumPy has no {dtype.name}; install ml_dtypes, which has") from error
+    return np.dtype(getattr(ml_dtypes, dtype.name))
+
+
+def as_array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
+    """An array of the tensor's memory, which it keeps."""
+    return np.ndarray(tensor.shape, tensor.dtype.numpy, tensor.raw)
+
+
+def array_protocol(tensor: _core.Tensor, dtype: Any, copy: bool | None) -> np.ndarray[Any, Any]:
+    """What numpy.array and numpy.asarray ask of a tensor."""
+    array = as_array(tensor)
+    if dtype is not None and array.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"cannot be {np.dtype(dtype)} without a copy")
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+def convert_dtype(array: Any, dtype: Any, *, out: Any = None) -> np.ndarray[Any, Any]:
+    """Convert an array to another float dtype, as loads do: to nearest, ties to even, exactly as PyTorch
+    does.
+
+    array is a NumPy array, a Tensor, or what numpy.asarray takes; it is copied first if it is not
+    C-contiguous. dtype is
+    any float of loadstone.dtypes. out, if given, is written to and returned: a C-contiguous array of the
+    shape and dtype
+    of the result; memory that was used before is much faster than new memory.
+
+    Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, and ValueError for
+    an out of
+    another shape or dtype, or one that overlaps array.
+    """
+    source = np.asarray(array, order="C")
+    target = _core.dtype(dtype)
+    if target is None:
+        raise TypeError("expected a dtype, found None")
+    if out is None:
+        out = np.empty(source.shape, target.numpy)
+    elif out.dtype != target.numpy or out.shape != source.shape or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out: expected a C-contiguous array of {target} {source.shape}, found {out.dtype} {out.shape}"
+        )
+    _core.convert(out, target, source, source.dtype)
+    return out
