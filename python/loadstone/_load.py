@@ -98,10 +98,8 @@ def open(
     """Open a checkpoint; only headers are read.
 
     path is a .safetensors file, an index of shards, a model's directory, a pipeline's directory, or
-    "org/name" in the
-    local hub cache; nothing is downloaded. variant="fp16" opens model.fp16.safetensors; revision is a
-    branch, tag or
-    commit of a hub model.
+    "org/name" in the local hub cache; nothing is downloaded. variant="fp16" opens model.fp16.safetensors;
+    revision is a branch, tag or commit of a hub model.
 
     Raises NotFoundError or FileError if it is not there or cannot be read, MalformedError, TruncatedError or
     NotWeightsError, whose message says what is wrong, where, and what to do, and UnsupportedError.

@@ -47,10 +47,9 @@ def convert_dtype(array: Any, dtype: Any, *, out: Any = None) -> np.ndarray[Any,
     does.
 
     array is a NumPy array, a Tensor, or what numpy.asarray takes; it is copied first if it is not
-    C-contiguous. dtype is
-    any float of loadstone.dtypes. out, if given, is written to and returned: a C-contiguous array of the
-    shape and dtype
-    of the result; memory that was used before is much faster than new memory.
+    C-contiguous. dtype is any float of loadstone.dtypes. out, if given, is written to and returned: a
+    C-contiguous array of the shape and dtype of the result; memory that was used before is much faster than
+    new memory.
 
     Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, and ValueError for
     an out of
