@@ -67,25 +67,26 @@ static void append(lds_error *err, const char *format, ...)
     keep_to_one_line(err->message + n);
 }
 
+/* The beginning of a function that fails: *err, which may be NULL, with its variable arguments as its message. */
+#define FILL(err, status, format)         \
+    do {                                  \
+        if (!(err))                       \
+            return status;                \
+        va_list args_;                    \
+        va_start(args_, format);          \
+        fill(err, status, format, args_); \
+        va_end(args_);                    \
+    } while (0)
+
 lds_status lds_fail(lds_error *err, lds_status status, const char *format, ...)
 {
-    if (!err)
-        return status;
-    va_list args;
-    va_start(args, format);
-    fill(err, status, format, args);
-    va_end(args);
+    FILL(err, status, format);
     return status;
 }
 
 lds_status lds_fail_at(lds_error *err, lds_status status, uint64_t offset, const char *format, ...)
 {
-    if (!err)
-        return status;
-    va_list args;
-    va_start(args, format);
-    fill(err, status, format, args);
-    va_end(args);
+    FILL(err, status, format);
     err->offset = offset;
     append(err, " (at byte %llu)", (unsigned long long)offset);
     return status;
@@ -93,12 +94,7 @@ lds_status lds_fail_at(lds_error *err, lds_status status, uint64_t offset, const
 
 lds_status lds_fail_errno(lds_error *err, lds_status status, int os_errno, const char *format, ...)
 {
-    if (!err)
-        return status;
-    va_list args;
-    va_start(args, format);
-    fill(err, status, format, args);
-    va_end(args);
+    FILL(err, status, format);
     err->os_errno = os_errno;
     char text[128];
     append(err, ": %s", strerror_r(os_errno, text, sizeof text));
