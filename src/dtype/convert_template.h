@@ -394,11 +394,11 @@ LDS_FOR_EACH_16_TO_F8(BLOCK_FROM_16)
 LDS_FOR_EACH_F8_TO_F8(BLOCK_BY_F16)
 
 /*
- * The kernel of a pair: whole blocks, then the rest by way of a block on the stack, so that nothing outside
+ * A kernel: whole blocks, then the rest by way of a block on the stack, so that nothing outside
  * the n elements is read or written, and dst may be src.
  */
-#define KERNEL(D, S)                                                         \
-    TARGET static void S##_to_##D(void *dst, const void *src, size_t n)      \
+#define KERNEL_BY_BLOCKS(name, D, S)                                         \
+    TARGET static void name(void *dst, const void *src, size_t n)            \
     {                                                                        \
         enum { IN = S##_nbytes, OUT = D##_nbytes };                          \
         const uint8_t *in = src;                                             \
@@ -427,4 +427,69 @@ enum {
     e5m2fnuz_nbytes = 1
 };
 
-LDS_FOR_EACH_PAIR(KERNEL)
+/* The kernel of a pair. */
+#define KERNEL(D, S) KERNEL_BY_BLOCKS(S##_to_##D, D, S)
+
+/*
+ * F8 to F8 by table, where there are enough of them: each of eight lookups sees all magnitudes from 16 k on, and
+ * adds to what the ones before have left there the difference between its 16 results and theirs.
+ */
+enum { TABLE_NBYTES = 128, TABLE_MIN_N = 2048 };
+
+typedef struct f8_table {
+    uint8_t differences[TABLE_NBYTES / 16][16];
+    uint8_t nan; /* the result of 0x80, where that is no zero */
+} f8_table;
+
+INLINE f8_table make_f8_table(lds_convert_fn convert)
+{
+    uint8_t all[TABLE_NBYTES + 1], results[TABLE_NBYTES + 1];
+    for (int i = 0; i <= TABLE_NBYTES; i++)
+        all[i] = (uint8_t)i;
+    convert(results, all, sizeof all);
+    f8_table t = {.nan = results[TABLE_NBYTES]};
+    for (int i = 0; i < TABLE_NBYTES; i++)
+        t.differences[i / 16][i % 16] = results[i] ^ (i < 16 ? 0 : results[i - 16]);
+    return t;
+}
+
+INLINE v8 look_up_f8(v8 x, const f8_table *t, bool from_fnuz, bool to_fnuz)
+{
+    v8 i = x & 0x7F, y = lookup(i, t->differences[0]);
+    for (int k = 1; k < TABLE_NBYTES / 16; k++) {
+        i -= 16; /* 128 and more once it is below 0 */
+        y ^= lookup(i, t->differences[k]);
+    }
+    v8 sign = x & 0x80;
+    if (to_fnuz)
+        sign &= (v8)(y != 0);
+    y |= sign;
+    if (from_fnuz) {
+        v8 is_nan = (v8)(x == 0x80);
+        y = (y & ~is_nan) | (is_nan & t->nan);
+    }
+    return y;
+}
+
+#define KERNEL_BY_TABLE(D, S)                                                        \
+    KERNEL_BY_BLOCKS(S##_to_##D##_by_f16, D, S)                                      \
+    TARGET static void S##_to_##D(void *dst, const void *src, size_t n)              \
+    {                                                                                \
+        const uint8_t *in = src;                                                     \
+        uint8_t *out = dst;                                                          \
+        if (n >= TABLE_MIN_N) {                                                      \
+            const f8_table t = make_f8_table(S##_to_##D##_by_f16);                   \
+            for (; n >= BLOCK; n -= BLOCK, in += BLOCK, out += BLOCK) {              \
+                v8 x = (v8)load_vector(in);                                          \
+                store_vector(out, (v32)look_up_f8(x, &t, S##_is_fnuz, D##_is_fnuz)); \
+            }                                                                        \
+        }                                                                            \
+        S##_to_##D##_by_f16(out, in, n);                                             \
+    }
+
+enum { e4m3_is_fnuz = 0, e5m2_is_fnuz = 0, e4m3fnuz_is_fnuz = 1, e5m2fnuz_is_fnuz = 1 };
+
+LDS_FOR_EACH_F8_TO_16(KERNEL)
+LDS_FOR_EACH_16_TO_F8(KERNEL)
+LDS_FOR_EACH_OTHER_PAIR(KERNEL)
+LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)

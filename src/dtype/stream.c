@@ -1,29 +1,55 @@
 /*
  * Streaming stores for every pair, without a second set of kernels: a piece is converted into a buffer that
  * stays in the first-level cache, and stored from there. The way through that cache costs next to nothing beside
- * the way to memory. SSE2, which every x86-64 has, is enough: what counts is that whole cache lines are written.
- * aarch64 recognises such streams of stores by itself.
+ * the way to memory. What counts is that whole cache lines are written, in as few stores as can be: two of AVX
+ * take up to a third less time than four of SSE2, one of AVX-512 no less than two. aarch64 recognises such
+ * streams of stores by itself.
  */
 #include "src/dtype/stream.h"
 
 #include <string.h>
 
 #if defined(__x86_64__)
-#include <emmintrin.h>
+#include <immintrin.h>
+#include <pthread.h>
+
+#include "src/base/cpu.h"
 
 enum { LINE_NBYTES = 64, PIECE_ELEMENTS = 512 };
 
-static void store_lines(uint8_t *dst, const uint8_t *src, size_t nbytes)
+typedef void (*store_fn)(uint8_t *dst, const uint8_t *src, size_t n_lines);
+
+static store_fn store_lines;
+static pthread_once_t store_once = PTHREAD_ONCE_INIT;
+
+static void store_lines_sse2(uint8_t *dst, const uint8_t *src, size_t n_lines)
 {
-    for (; nbytes >= LINE_NBYTES; nbytes -= LINE_NBYTES, dst += LINE_NBYTES, src += LINE_NBYTES)
-        for (int i = 0; i < LINE_NBYTES; i += 16)
-            _mm_stream_si128((__m128i *)(dst + i), _mm_loadu_si128((const __m128i *)(src + i)));
-    memcpy(dst, src, nbytes);
+    for (size_t i = 0; i < n_lines * LINE_NBYTES; i += 16)
+        _mm_stream_si128((__m128i *)(dst + i), _mm_loadu_si128((const __m128i *)(src + i)));
+}
+
+__attribute__((target("avx"))) static void store_lines_avx(uint8_t *dst, const uint8_t *src, size_t n_lines)
+{
+    for (size_t i = 0; i < n_lines * LINE_NBYTES; i += 32)
+        _mm256_stream_si256((__m256i *)(dst + i), _mm256_loadu_si256((const __m256i *)(src + i)));
+}
+
+static void choose_store(void)
+{
+    store_lines = lds_cpu_features() & LDS_CPU_AVX2 ? store_lines_avx : store_lines_sse2;
+}
+
+static void store(uint8_t *dst, const uint8_t *src, size_t nbytes)
+{
+    size_t whole = nbytes / LINE_NBYTES * LINE_NBYTES;
+    store_lines(dst, src, nbytes / LINE_NBYTES);
+    memcpy(dst + whole, src + whole, nbytes - whole);
 }
 
 void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
 {
-    uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
+    _Alignas(32) uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
+    pthread_once(&store_once, choose_store);
     lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
     size_t out_nbytes = lds_dtype_bits(dst_dtype) / 8, in_nbytes = lds_dtype_bits(src_dtype) / 8;
     uint8_t *out = dst;
@@ -35,7 +61,7 @@ void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dty
     for (size_t i = head, k; i < n; i += k) {
         k = n - i < PIECE_ELEMENTS ? n - i : PIECE_ELEMENTS;
         convert(piece, in + i * in_nbytes, k);
-        store_lines(out + i * out_nbytes, piece, k * out_nbytes);
+        store(out + i * out_nbytes, piece, k * out_nbytes);
     }
     _mm_sfence();
 }

@@ -11,7 +11,7 @@
 
 #include "tests/checkasm/checkasm.h"
 
-enum { MAX_N = 700, N_ROUNDS = 40, MAX_SHOWN = 4, CANARY = 0xA5 };
+enum { MAX_N = 4500, N_ROUNDS = 10, MAX_SHOWN = 4, CANARY = 0xA5 };
 
 /* xorshift64*: the same inputs on every machine. */
 static uint64_t next_random(uint64_t *state)
@@ -152,7 +152,7 @@ static int check_at(const pair *p, buffers *b, uint8_t *dst, uint8_t *src, size_
 /* Every small length, at both ends of the guarded memory and at odd addresses. */
 static int check_lengths(const pair *p, buffers *b)
 {
-    for (size_t n = 0; n <= MAX_N; n += n < 300 ? 1 : 17) {
+    for (size_t n = 0; n <= MAX_N; n += n < 300 ? 1 : 97) {
         uint8_t *src_end = b->src.end - n * p->src_nbytes, *dst_end = b->dst.end - n * p->dst_nbytes;
         size_t src_shift = n % 67, dst_shift = n % 61;
         if (check_at(p, b, dst_end, src_end, n, "at the end of a page") ||
