@@ -1,5 +1,5 @@
 /*
- * Building a network. Names and shapes go to the network's pool, where they never move; the array of parameters
+ * Building a network. Names and shapes go to the network's region, where they never move; the array of parameters
  * moves as it grows, so until the end a tie is kept as the index of its root, and becomes a pointer when the
  * builder finishes.
  *
@@ -167,7 +167,7 @@ static lds_status append_param(lds_builder *b, lds_param param, uint32_t root, l
     LDS_TRY(lds_grow(&net->params, &b->params_capacity, net->n_params + 1, sizeof *net->params, err));
     LDS_TRY(lds_grow(&b->roots, &b->roots_capacity, net->n_params + 1, sizeof *b->roots, err));
     char *text;
-    LDS_TRY(lds_pool_alloc(&text, &net->pool, (size_t)param.name.nbytes + 1, 1, err));
+    LDS_TRY(lds_region_alloc(&text, &net->region, (size_t)param.name.nbytes + 1, 1, err));
     memcpy(text, param.name.text, param.name.nbytes);
     text[param.name.nbytes] = 0;
     param.name.text = text;
@@ -198,7 +198,7 @@ static lds_status keep_init(lds_builder *b, const lds_init **kept, const lds_ini
         }
     }
     lds_init *copy;
-    LDS_TRY(lds_pool_alloc(&copy, &b->network->pool, sizeof *copy, _Alignof(lds_init), err));
+    LDS_TRY(lds_region_alloc(&copy, &b->network->region, sizeof *copy, _Alignof(lds_init), err));
     *copy = only;
     *kept = copy;
     return LDS_OK;
@@ -232,7 +232,8 @@ lds_status lds_builder_insert(lds_builder *builder, lds_name name, lds_dtype dty
         LDS_TRY(lds_init_check(init, dtype, n_dims, shape, err));
     LDS_TRY(keep_init(builder, &param.init, init, err));
     uint64_t *dims;
-    LDS_TRY(lds_pool_alloc(&dims, &builder->network->pool, n_dims * sizeof *dims, _Alignof(uint64_t), err));
+    LDS_TRY(
+        lds_region_alloc(&dims, &builder->network->region, n_dims * sizeof *dims, _Alignof(uint64_t), err));
     if (n_dims)
         memcpy(dims, shape, n_dims * sizeof *dims);
     param.shape = dims;
@@ -340,7 +341,7 @@ void lds_builder_set_architecture(lds_builder *builder, const char *architecture
     char *copy;
     if (builder->status)
         return;
-    builder->status = lds_pool_alloc(&copy, &builder->network->pool, nbytes, 1, &builder->error);
+    builder->status = lds_region_alloc(&copy, &builder->network->region, nbytes, 1, &builder->error);
     if (builder->status)
         return;
     memcpy(copy, architecture, nbytes);

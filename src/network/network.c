@@ -11,7 +11,7 @@ void lds_network_free(lds_network *network)
         lds_storage_release(network->params[i].storage);
     free(network->params);
     lds_names_destroy(&network->names);
-    lds_pool_destroy(&network->pool);
+    lds_region_destroy(&network->region);
     free(network);
 }
 
@@ -66,8 +66,8 @@ static lds_status copy_tensor(lds_network *network, lds_param *param, const lds_
     *param = (lds_param){.name = t->name, .numel = t->numel, .dtype = (uint8_t)own, .n_dims = t->n_dims};
     LDS_TRY(lds_dtype_nbytes(&nbytes, own, t->numel, err)); /* a wider dtype may overflow */
     uint8_t *block;
-    LDS_TRY(
-        lds_pool_alloc(&block, &network->pool, dims_nbytes + t->name.nbytes + 1, _Alignof(uint64_t), err));
+    LDS_TRY(lds_region_alloc(&block, &network->region, dims_nbytes + t->name.nbytes + 1, _Alignof(uint64_t),
+                             err));
     if (dims_nbytes)
         memcpy(block, t->shape, dims_nbytes);
     param->shape = (const uint64_t *)block;
@@ -99,10 +99,8 @@ static lds_status copy_tensors(lds_network *network, const lds_checkpoint *check
     return LDS_OK;
 }
 
-lds_status lds_network_from_checkpoint(lds_network **network, const lds_checkpoint *checkpoint,
-                                       lds_dtype dtype, lds_error *err)
+lds_status lds_network_check_source(const lds_checkpoint *checkpoint, lds_dtype dtype, lds_error *err)
 {
-    *network = NULL;
     if (dtype && !lds_dtype_is_float(dtype))
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a float dtype or none, found %s",
                         lds_dtype_name(dtype) ? lds_dtype_name(dtype) : "an unknown one");
@@ -112,6 +110,14 @@ lds_status lds_network_from_checkpoint(lds_network **network, const lds_checkpoi
                  checkpoint->n_components);
         return lds_error_context(err, LDS_ERR_UNSUPPORTED, checkpoint->path, NULL);
     }
+    return LDS_OK;
+}
+
+lds_status lds_network_from_checkpoint(lds_network **network, const lds_checkpoint *checkpoint,
+                                       lds_dtype dtype, lds_error *err)
+{
+    *network = NULL;
+    LDS_TRY(lds_network_check_source(checkpoint, dtype, err));
     lds_network *net;
     LDS_TRY(lds_calloc(&net, 1, sizeof *net, err));
     lds_status status = copy_tensors(net, checkpoint, dtype, err);

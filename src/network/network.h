@@ -3,7 +3,7 @@
 #define LDS_NETWORK_NETWORK_H
 
 #include "src/base/names.h"
-#include "src/network/pool.h"
+#include "src/network/region.h"
 #include "src/network/storage.h"
 
 /* There may be hundreds of thousands: kept small, and what most do not have is behind a pointer. */
@@ -27,8 +27,8 @@ struct lds_network {
     lds_names names;
     const char *architecture; /* or NULL */
     const char *const
-        *ignored;  /* PCRE2 patterns of tensor names that are not unexpected; static; NULL-ended */
-    lds_pool pool; /* names, shapes and init rules */
+        *ignored;      /* PCRE2 patterns of tensor names that are not unexpected; static; NULL-ended */
+    lds_region region; /* names, shapes and init rules */
 };
 
 /* The parameter that has the storage: the one that param is tied to, or itself. */
@@ -36,6 +36,9 @@ static inline lds_param *lds_param_root(const lds_param *param)
 {
     return param->tied_to ? param->tied_to : (lds_param *)param;
 }
+
+/* Refuse what no network can be made of: a pipeline, or a dtype that is neither a float nor LDS_DTYPE_NONE. */
+lds_status lds_network_check_source(const lds_checkpoint *checkpoint, lds_dtype dtype, lds_error *err);
 
 /*
  * Put the parameter (which is not tied) into storage at data, as dtype. Takes over one reference to storage,
