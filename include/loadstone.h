@@ -287,9 +287,10 @@ typedef struct lds_slice {
 /*
  * Read a tensor, or a rectangle of it, into the caller's memory: row-major, as dtype, LDS_DTYPE_NONE being the
  * tensor's own. slices has lds_tensor_n_dims values; NULL takes all. nbytes must be that of the result; data
- * needs no alignment. Parts of a tensor that are a page or more apart are read one by one, so that what a
- * column of a matrix costs is little more than the column. Uses the calling thread alone; to read many
- * tensors fast there is lds_load. checkpoint is the one that the tensor was asked of.
+ * needs no alignment. Parts of a tensor that are 12 KiB or more apart are read without what is between them, many
+ * at a time, so that a column of a wide matrix costs a page a row; what is closer together costs less to read
+ * whole. Uses the calling thread alone; to read many tensors fast there is lds_load. checkpoint is the one that
+ * the tensor was asked of.
  *
  * LDS_ERR_ARGUMENT for a slice that is not within the tensor or another nbytes, LDS_ERR_UNSUPPORTED for a
  * conversion that does not exist or a part of a packed tensor (F6, F4), LDS_ERR_CHANGED if the file was
