@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/limits_files.h"
 #include "bench/limits_kernels.h"
 #include "bench/measure.h"
 
@@ -252,6 +253,25 @@ static void measure_touch(settings *set)
     printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 "}\n", now() - begin, set->nbytes);
 }
 
+/*
+ * Have the host of a virtual machine back as much memory as a measurement will take: it hands out memory that was
+ * free for a while only at the first touch, and slowly. It is at hand once two touches in a row took as long.
+ */
+static void back(settings *set)
+{
+    double last = 0, seconds = 0;
+    int n = 0;
+    do {
+        last = seconds;
+        double begin = now();
+        uint8_t *data = take_memory(set->nbytes, true);
+        touch(set, data, set->nbytes);
+        seconds = now() - begin;
+        munmap(data, set->nbytes);
+    } while (++n < 16 && (seconds < 0.8 * last || seconds > 1.25 * last));
+    printf("{\"seconds\":%.6f,\"n_touches\":%d}\n", seconds, n);
+}
+
 /* A private mapping with every page present: what a load without a conversion cannot go below. */
 static void measure_map(settings *set)
 {
@@ -266,38 +286,6 @@ static void measure_map(settings *set)
     double seconds = now() - begin;
     printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 ",\"sum\":%" PRIu64 "}\n",
            seconds, set->nbytes, disk_nbytes(), sum);
-}
-
-static double resident_share(const char *file)
-{
-    settings whole = {.file = file};
-    int fd = open_file(&whole);
-    uint64_t n_pages = (whole.nbytes + 4095) / 4096, n_resident = 0;
-    unsigned char *pages = malloc(n_pages + 1);
-    void *data = mmap(NULL, whole.nbytes ? whole.nbytes : 1, PROT_READ, MAP_SHARED, fd, 0);
-    if (!pages || data == MAP_FAILED || mincore(data, whole.nbytes, pages))
-        err(1, "%s", file);
-    for (uint64_t i = 0; i < n_pages; i++)
-        n_resident += pages[i] & 1;
-    munmap(data, whole.nbytes ? whole.nbytes : 1);
-    free(pages);
-    close(fd);
-    return n_pages ? (double)n_resident / (double)n_pages : 1;
-}
-
-/* Read a file into the page cache, and ask the kernel whether it is all there. */
-static void warm(settings *set)
-{
-    double before = resident_share(set->file);
-    if (before < 1) {
-        uint8_t *buffer = malloc(1 << 20);
-        int fd = open_file(set);
-        while (buffer && read(fd, buffer, 1 << 20) > 0)
-            continue;
-        close(fd);
-        free(buffer);
-    }
-    printf("{\"before\":%.6f,\"resident\":%.6f}\n", before, resident_share(set->file));
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -336,7 +324,9 @@ static const char usage_text[] =
     "usage: limits load FILE [--offset N] [--nbytes N] [--src DTYPE --dst DTYPE] [--block N] [--threads N]\n"
     "                        [--huge] [--used] [--stream] [--halves] [--library] [--map] [--populate]\n"
     "       limits copy|touch --nbytes N [--threads N] [--huge]\n"
-    "       limits map|warm FILE\n"
+    "       limits back --nbytes N\n"
+    "       limits map|warm|evict FILE\n"
+    "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N]\n"
     "       limits spawn [--runs N] -- COMMAND...\n";
 
 static _Noreturn void usage(void)
@@ -396,8 +386,9 @@ int main(int argc, char **argv)
     if (argc < 2)
         usage();
     const char *what = argv[1];
-    bool has_file = !strcmp(what, "load") || !strcmp(what, "map") || !strcmp(what, "warm");
-    int skip = has_file ? 2 : 1;
+    bool no_file =
+        !strcmp(what, "copy") || !strcmp(what, "touch") || !strcmp(what, "back") || !strcmp(what, "spawn");
+    int skip = no_file ? 1 : 2;
     if (argc <= skip)
         usage();
     set.file = argv[skip];
@@ -408,10 +399,16 @@ int main(int argc, char **argv)
         measure_copy(&set);
     else if (!strcmp(what, "touch") && set.nbytes)
         measure_touch(&set);
+    else if (!strcmp(what, "back") && set.nbytes)
+        back(&set);
     else if (!strcmp(what, "map"))
         measure_map(&set);
     else if (!strcmp(what, "warm"))
-        warm(&set);
+        limits_warm(set.file);
+    else if (!strcmp(what, "evict"))
+        limits_evict(set.file);
+    else if (!strcmp(what, "direct"))
+        limits_direct(set.file, set.offset, set.nbytes, set.block, set.n_threads);
     else if (!strcmp(what, "spawn") && argc > skip + optind)
         measure_spawn(&set, argv + skip + optind);
     else

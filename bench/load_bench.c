@@ -15,18 +15,18 @@
 #include "loadstone.h"
 
 typedef struct settings {
-    const char *path;
+    const char *path, *cache;
     lds_dtype dtype;
     lds_io io;
     uint32_t n_threads;
-    bool allocator, bind, huge, lazy;
+    bool allocator, bind, pool, huge, lazy;
 } settings;
 
 /* Memory used before, handed out once. */
-typedef struct pool {
+typedef struct used_memory {
     uint8_t *data;
     uint64_t nbytes, taken;
-} pool;
+} used_memory;
 
 typedef struct result {
     double open, network, load;
@@ -40,9 +40,9 @@ static void must(lds_status status, const lds_error *e)
         errx(1, "%s", e->message);
 }
 
-static void *pool_alloc(void *ctx, size_t nbytes, size_t alignment)
+static void *used_alloc(void *ctx, size_t nbytes, size_t alignment)
 {
-    pool *p = ctx;
+    used_memory *p = ctx;
     uint64_t at = (p->taken + alignment - 1) & ~(uint64_t)(alignment - 1);
     if (at > p->nbytes || nbytes > p->nbytes - at)
         return NULL;
@@ -50,12 +50,12 @@ static void *pool_alloc(void *ctx, size_t nbytes, size_t alignment)
     return p->data + at;
 }
 
-static void pool_free(void *ctx, void *data, size_t nbytes)
+static void used_free(void *ctx, void *data, size_t nbytes)
 {
     (void)ctx, (void)data, (void)nbytes;
 }
 
-static void pool_fill(pool *p, uint64_t nbytes, bool huge)
+static void used_fill(used_memory *p, uint64_t nbytes, bool huge)
 {
     p->nbytes = nbytes;
     p->data = take_memory(nbytes, huge);
@@ -73,14 +73,14 @@ static uint64_t nbytes_of(const lds_network *network)
     return nbytes;
 }
 
-static void bind_all(lds_network *network, pool *p)
+static void bind_all(lds_network *network, used_memory *p)
 {
     lds_error e = LDS_ERROR_INIT;
     for (size_t i = 0; i < lds_network_n_params(network); i++) {
         lds_param *param = lds_network_param(network, i);
         uint64_t nbytes = lds_param_nbytes(param);
         if (!lds_param_tied_to(param) && nbytes)
-            must(lds_param_bind(param, pool_alloc(p, nbytes, 64), nbytes, NULL, NULL, &e), &e);
+            must(lds_param_bind(param, used_alloc(p, nbytes, 64), nbytes, NULL, NULL, &e), &e);
     }
 }
 
@@ -126,8 +126,22 @@ static void print_result(const result *r, uint64_t n_faults_after, double walk_s
            r->stats.n_tensors, r->network_nbytes, r->stats.read_nbytes, r->stats.mapped_nbytes);
     printf("\"peak_rss_bytes\":%" PRIu64 ",\"source\":\"%s\",\"n_threads\":%" PRIu32 ",", r->peak,
            r->stats.source, r->stats.n_threads);
-    printf("\"disk_nbytes\":%" PRIu64 ",", r->disk_nbytes);
+    printf("\"disk_nbytes\":%" PRIu64 ",\"cache\":\"%s\",", r->disk_nbytes,
+           r->stats.cache ? r->stats.cache : "");
     printf("\"walk\":%.6f,\"walk_faults\":%" PRIu64 "}\n", walk_seconds, n_faults_after);
+}
+
+/* What a program before this one would have left behind: memory in the pool. */
+static void fill_pool(const settings *set, const lds_load_options *options)
+{
+    lds_error e = LDS_ERROR_INIT;
+    lds_checkpoint *checkpoint;
+    lds_network *network;
+    must(lds_checkpoint_open(&checkpoint, set->path, NULL, &e), &e);
+    make_network(&network, set, checkpoint);
+    must(lds_load(network, checkpoint, options, NULL, &e), &e);
+    lds_network_free(network);
+    lds_checkpoint_close(checkpoint);
 }
 
 static void measure_load(const settings *set)
@@ -138,12 +152,17 @@ static void measure_load(const settings *set)
     lds_report *report;
     lds_load_options options;
     result r = {.stats.struct_size = sizeof r.stats};
-    pool memory = {0};
+    used_memory memory = {0};
 
     lds_load_options_init(&options, sizeof options);
     options.io = set->io;
     options.n_threads = set->n_threads;
     options.lazy = set->lazy;
+    options.cache = set->cache;
+    if (set->pool) {
+        must(lds_pool_create(&options.pool, 0, &e), &e);
+        fill_pool(set, &options);
+    }
 
     double t0 = now();
     must(lds_checkpoint_open(&checkpoint, set->path, NULL, &e), &e);
@@ -152,10 +171,10 @@ static void measure_load(const settings *set)
     double t2 = now();
     r.network_nbytes = nbytes_of(network);
     if (set->allocator || set->bind) /* room for what alignment takes beside the weights themselves */
-        pool_fill(&memory, r.network_nbytes + 64 * lds_network_n_params(network) + (64 << 20), set->huge);
+        used_fill(&memory, r.network_nbytes + 64 * lds_network_n_params(network) + (64 << 20), set->huge);
     if (set->bind)
         bind_all(network, &memory);
-    lds_allocator allocator = {&memory, pool_alloc, pool_free};
+    lds_allocator allocator = {&memory, used_alloc, used_free};
     if (set->allocator)
         options.allocator = &allocator;
 
@@ -178,6 +197,8 @@ static void measure_load(const settings *set)
     lds_report_free(report);
     lds_network_free(network);
     lds_checkpoint_close(checkpoint);
+    if (options.pool)
+        lds_pool_release(options.pool);
 }
 
 /* What does not depend on the weights' size: headers, names, and the plan. */
@@ -204,8 +225,8 @@ static void measure_open(const settings *set)
 
 static _Noreturn void usage(void)
 {
-    fputs("usage: load_bench load|open PATH [--dtype DTYPE] [--io auto|map|read] [--threads N]\n"
-          "                  [--allocator | --bind] [--huge] [--lazy]\n",
+    fputs("usage: load_bench load|open PATH [--dtype DTYPE] [--io auto|map|read|uring|direct] [--threads N]\n"
+          "                  [--allocator | --bind | --pool] [--huge] [--lazy] [--cache DIR]\n",
           stderr);
     exit(2);
 }
@@ -214,8 +235,19 @@ static const struct option long_options[] = {
     {"dtype", required_argument, NULL, 'd'},   {"io", required_argument, NULL, 'i'},
     {"threads", required_argument, NULL, 't'}, {"allocator", no_argument, NULL, 'A'},
     {"bind", no_argument, NULL, 'B'},          {"huge", no_argument, NULL, 'H'},
-    {"lazy", no_argument, NULL, 'L'},          {NULL, 0, NULL, 0},
+    {"lazy", no_argument, NULL, 'L'},          {"pool", no_argument, NULL, 'P'},
+    {"cache", required_argument, NULL, 'C'},   {NULL, 0, NULL, 0},
 };
+
+static lds_io parse_io(const char *name)
+{
+    static const char *const names[] = {"auto", "map", "read", "uring",
+                                        "direct"}; /* in the order of lds_io */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i]))
+            return (lds_io)i;
+    usage();
+}
 
 int main(int argc, char **argv)
 {
@@ -226,14 +258,12 @@ int main(int argc, char **argv)
     for (int c; (c = getopt_long(argc - 2, argv + 2, "+", long_options, NULL)) != -1;) {
         switch (c) {
         case 'd': set.dtype = lds_dtype_parse(optarg); break;
-        case 'i':
-            set.io = !strcmp(optarg, "map")    ? LDS_IO_MAP
-                     : !strcmp(optarg, "read") ? LDS_IO_READ
-                                               : LDS_IO_AUTO;
-            break;
+        case 'i': set.io = parse_io(optarg); break;
         case 't': set.n_threads = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'A': set.allocator = true; break;
         case 'B': set.bind = true; break;
+        case 'C': set.cache = optarg; break;
+        case 'P': set.pool = true; break;
         case 'H': set.huge = true; break;
         case 'L': set.lazy = true; break;
         default: usage();

@@ -25,6 +25,7 @@ typedef struct load_job {
     size_t manifest_nbytes;
     lds_load_options options;
     progress_bar bar;
+    lds_trace *trace; /* or NULL */
 } load_job;
 
 static double now(void)
@@ -74,17 +75,22 @@ static void set_options(load_job *job)
     o->dtype = line->network ? (lds_dtype)line->dtype : LDS_DTYPE_NONE;
     o->keep_f32 = line->keep_f32.items;
     o->n_keep_f32 = line->keep_f32.n;
-    o->names = line->names.items;
-    o->n_names = line->names.n;
     o->keymap = job->keymap;
     o->strict = !line->no_strict;
     o->ignore_mismatched = line->ignore_mismatched;
     o->init_missing = !line->no_init;
     o->lazy = line->lazy;
+    o->keep_cache = line->keep_cache;
+    o->prefetch = line->prefetch;
     o->seed = line->seed;
     o->io = (lds_io)line->io;
-    o->n_threads = line->threads < UINT32_MAX ? (uint32_t)line->threads : UINT32_MAX;
+    o->n_threads = (uint32_t)line->threads;
     o->window_nbytes = line->window;
+    o->hugetlb = line->hugetlb;
+    o->overcommit = line->overcommit;
+    o->cache = line->cache;
+    o->trace = job->trace;
+    o->cache_nbytes = line->cache_size;
     job->bar.is_shown = isatty(STDERR_FILENO) && !line->json && !line->quiet;
     o->progress = show_progress;
     o->progress_ctx = &job->bar;
@@ -96,6 +102,10 @@ static int prepare(load_job *job, const command_line *line)
     int exit_code = read_keymap(job);
     if (!exit_code && line->network)
         exit_code = read_file(&job->manifest, &job->manifest_nbytes, line->network);
+    lds_error err = LDS_ERROR_INIT;
+    lds_status status = !exit_code && line->trace ? lds_trace_new(&job->trace, &err) : LDS_OK;
+    if (status)
+        exit_code = fail(status, &err);
     set_options(job);
     return exit_code;
 }
@@ -104,20 +114,33 @@ static void clean_up(load_job *job)
 {
     lds_keymap_free(job->keymap);
     free(job->manifest);
+    lds_trace_free(job->trace);
 }
 
-static lds_status load_part(load_job *job, const parts *ps, part *p, lds_error *err)
+/* The network of each part. They take no memory yet. */
+static lds_status make_networks(load_job *job, const parts *ps, lds_error *err)
 {
-    const command_line *line = job->line;
-    lds_status status = job->manifest ? lds_network_from_manifest(&p->network, job->manifest,
-                                                                  job->manifest_nbytes, line->network, err)
-                                      : part_make_network(p, ps, line, err);
-    if (status)
-        return status;
-    if (line->dry_run)
-        return lds_plan_new(&p->plan, p->network, p->checkpoint, &job->options, &p->report, err);
+    lds_status status = LDS_OK;
+    for (size_t i = 0; i < ps->n && !status; i++) {
+        double began = now();
+        part *p = &ps->items[i];
+        status = job->manifest ? lds_network_from_manifest(&p->network, job->manifest, job->manifest_nbytes,
+                                                           job->line->network, err)
+                               : part_make_network(p, ps, job->line, job->keymap, err);
+        p->seconds = now() - began;
+    }
+    return status;
+}
+
+static lds_status load_part(load_job *job, part *p, lds_error *err)
+{
+    lds_load_options *o = &job->options;
+    o->names = p->names.items;
+    o->n_names = p->names.n;
+    if (job->line->dry_run)
+        return lds_plan_new(&p->plan, p->network, p->checkpoint, o, &p->report, err);
     job->bar.title = part_title(p);
-    status = lds_load(p->network, p->checkpoint, &job->options, &p->report, err);
+    lds_status status = lds_load(p->network, p->checkpoint, o, &p->report, err);
     clear_progress(&job->bar);
     return status;
 }
@@ -129,8 +152,8 @@ static lds_status load_parts(load_job *job, load_result *result, const parts *ps
     for (size_t i = 0; i < ps->n && !status; i++) {
         double began = now();
         part *p = &ps->items[i];
-        status = load_part(job, ps, p, err);
-        p->seconds = now() - began;
+        status = load_part(job, p, err);
+        p->seconds += now() - began;
         result->n_parts += p->report != NULL;
     }
     result->is_refused = status == LDS_ERR_MISMATCH;
@@ -197,6 +220,28 @@ static int finish(load_result *result, lds_status status, const lds_error *err, 
     return exit_code ? exit_code : CLI_MISMATCH;
 }
 
+/* What was opened at began. */
+static int load_opened(load_job *job, parts *ps, double began, output *out)
+{
+    if (ps->is_pipeline && job->manifest)
+        return fail_usage("load", "--network: expected a single checkpoint, found a pipeline; "
+                                  "give the directory of one of its components");
+    lds_error err = LDS_ERROR_INIT;
+    lds_status status = make_networks(job, ps, &err);
+    if (status)
+        return fail(status, &err);
+    int exit_code = parts_select(ps, job->line);
+    if (exit_code)
+        return exit_code;
+    load_result result = {.line = job->line, .ps = ps};
+    status = load_parts(job, &result, ps, &err);
+    result.seconds = now() - began;
+    result.peak_rss_nbytes = peak_rss_nbytes();
+    exit_code = finish(&result, status, &err, out);
+    free(result.digests);
+    return exit_code;
+}
+
 static int load_path(load_job *job, output *out)
 {
     double began = now();
@@ -205,18 +250,7 @@ static int load_path(load_job *job, output *out)
     lds_status status = parts_open(&ps, job->line, &err);
     if (status)
         return fail(status, &err);
-    int exit_code;
-    if (ps.is_pipeline && job->manifest) {
-        exit_code = fail_usage("load", "--network: expected a single checkpoint, found a pipeline; "
-                                       "give the directory of one of its components");
-    } else {
-        load_result result = {.line = job->line, .ps = &ps};
-        status = load_parts(job, &result, &ps, &err);
-        result.seconds = now() - began;
-        result.peak_rss_nbytes = peak_rss_nbytes();
-        exit_code = finish(&result, status, &err, out);
-        free(result.digests);
-    }
+    int exit_code = load_opened(job, &ps, began, out);
     parts_close(&ps);
     return exit_code;
 }
@@ -228,6 +262,10 @@ static int run_load(const command_line *line, output *out)
     int exit_code = prepare(&job, line);
     if (!exit_code)
         exit_code = load_path(&job, out);
+    lds_error err = LDS_ERROR_INIT;
+    lds_status status = job.trace ? lds_trace_write(job.trace, line->trace, &err) : LDS_OK;
+    if (status && !exit_code)
+        exit_code = fail(status, &err);
     clean_up(&job);
     return exit_code;
 }
@@ -248,10 +286,18 @@ static const option options[] = {
      "a tensor of another shape counts as missing"},
     {"no-init", 0, OPTION_FLAG, FIELD(no_init), NULL, "leave what is missing without values"},
     {"seed", 0, OPTION_NUMBER, FIELD(seed), "N", "of what is initialised (0)"},
-    {"io", 0, OPTION_CHOICE, FIELD(io), "auto|map|read", "how the bytes come in (auto)"},
-    {"threads", 'j', OPTION_NUMBER, FIELD(threads), "N", "1 to 1024 (what this process may use)"},
+    {"io", 0, OPTION_CHOICE, FIELD(io), "auto|map|read|uring|direct", "how the bytes come in (auto)"},
+    {"threads", 'j', OPTION_THREADS, FIELD(threads), "N", "1 to 1024 (what this process may use)"},
     {"window", 0, OPTION_SIZE, FIELD(window), "SIZE", "most memory for bytes on their way (64MiB)"},
     {"lazy", 0, OPTION_FLAG, FIELD(lazy), NULL, "leave mapped pages to be read on first use"},
+    {"keep-cache", 0, OPTION_FLAG, FIELD(keep_cache), NULL, "leave what is read in the page cache"},
+    {"prefetch", 0, OPTION_FLAG, FIELD(prefetch), NULL, "first have all of it read into the page cache"},
+    {"hugetlb", 0, OPTION_FLAG, FIELD(hugetlb), NULL, "put weights into reserved huge pages"},
+    {"overcommit", 0, OPTION_FLAG, FIELD(overcommit), NULL, "begin also what memory has no room for"},
+    {"cache", 0, OPTION_MAYBE, FIELD(cache), "DIR",
+     "keep what was converted, and map it the next time (loadstone help cache)"},
+    {"cache-size", 0, OPTION_SIZE, FIELD(cache_size), "SIZE", "most that the cache may have (64GiB)"},
+    {"trace", 0, OPTION_TEXT, FIELD(trace), "FILE", "write what each thread did when, for ui.perfetto.dev"},
     {"dry-run", 0, OPTION_FLAG, FIELD(dry_run), NULL, "print the plan, load nothing"},
     {"digest", 0, OPTION_FLAG, FIELD(digest), NULL, "print XXH3-128 of each parameter's bytes"},
     {"verbose", 'v', OPTION_FLAG, FIELD(verbose), NULL,

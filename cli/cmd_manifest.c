@@ -199,7 +199,7 @@ static int run_manifest(const command_line *line, output *out)
     if (status)
         return fail(status, &err);
     for (size_t i = 0; i < ps.n && !status; i++)
-        status = part_make_network(&ps.items[i], &ps, line, &err);
+        status = part_make_network(&ps.items[i], &ps, line, NULL, &err);
     if (!status)
         put_parts(out, &ps, line->json);
     parts_close(&ps);

@@ -27,6 +27,7 @@ typedef struct command {
     int (*run)(const command_line *line, output *out);
 } command;
 
+extern const command cache_command;
 extern const command inspect_command;
 extern const command load_command;
 extern const command manifest_command;

@@ -13,6 +13,8 @@
 
 #define FIELD(name) offsetof(command_line, name)
 
+enum { MAX_THREADS = 1024 }; /* as lds_load_options has it */
+
 /* Every command has these. */
 static const option common_options[] = {
     {"json", 0, OPTION_FLAG, FIELD(json), NULL, "print JSON, for machines"},
@@ -60,6 +62,12 @@ static bool parse_number(uint64_t *value, const char *text, const char **end)
     return p > text;
 }
 
+static bool parse_threads(uint64_t *n, const char *text)
+{
+    const char *end;
+    return parse_number(n, text, &end) && !*end && *n >= 1 && *n <= MAX_THREADS;
+}
+
 /* "65536", "64K", "64KiB" (powers of 1024), "64kB" (powers of 1000). */
 static bool parse_size(uint64_t *nbytes, const char *text)
 {
@@ -96,7 +104,7 @@ static bool parse_choice(int *choice, const char *words, const char *text)
     }
 }
 
-static void list_add(text_list *list, const char *text)
+void text_list_add(text_list *list, const char *text)
 {
     list->items = allocate(list->items, list->n + 1, sizeof *list->items);
     list->items[list->n++] = text;
@@ -109,14 +117,16 @@ static const char *store(command_line *line, const option *o, const char *text)
     const char *end;
     switch (o->kind) {
     case OPTION_FLAG: *(bool *)field = true; return NULL;
-    case OPTION_TEXT: *(const char **)field = text; return NULL;
-    case OPTION_LIST: list_add(field, text); return NULL;
+    case OPTION_TEXT:
+    case OPTION_MAYBE: *(const char **)field = text; return NULL;
+    case OPTION_LIST: text_list_add(field, text); return NULL;
     case OPTION_DTYPE: {
         lds_dtype dtype = lds_dtype_parse(text);
         *(int *)field = dtype;
         return lds_dtype_is_float(dtype) ? NULL : "a float dtype, as bf16, f16, f32, f64 or f8_e4m3";
     }
     case OPTION_NUMBER: return parse_number(field, text, &end) && !*end ? NULL : "a number";
+    case OPTION_THREADS: return parse_threads(field, text) ? NULL : "1 to 1024";
     case OPTION_SIZE: return parse_size(field, text) ? NULL : "a size, as 67108864, 64MiB or 64MB";
     case OPTION_CHOICE: return parse_choice(field, o->value_name, text) ? NULL : o->value_name;
     }
@@ -141,7 +151,7 @@ static int parse_long(command_line *line, const command *c, int argc, char **arg
         return fail_usage(c->name, "unknown option '--%.*s'", (int)n, name);
     if (o->kind == OPTION_FLAG && equals)
         return fail_usage(c->name, "--%s takes no value", o->name);
-    if (o->kind == OPTION_FLAG || equals)
+    if (o->kind == OPTION_FLAG || o->kind == OPTION_MAYBE || equals)
         return store_or_fail(line, c, o, equals ? equals + 1 : "");
     if (++*i == argc)
         return fail_usage(c->name, "--%s: expected %s after it", o->name, o->value_name);
@@ -209,7 +219,7 @@ void put_options_help(output *out, const command *c)
             put_format(&t.text, "-%c, ", o->letter);
         put_format(&t.text, "--%s", o->name);
         if (o->value_name)
-            put_format(&t.text, " %s", o->value_name);
+            put_format(&t.text, o->kind == OPTION_MAYBE ? "[=%s]" : " %s", o->value_name);
         table_end_cell(&t);
         table_cell(&t, o->help);
     }

@@ -5,13 +5,15 @@
 #include "output.h"
 
 typedef enum option_kind {
-    OPTION_FLAG,   /* bool: becomes true */
-    OPTION_TEXT,   /* const char *: the value */
-    OPTION_LIST,   /* text_list: the values of all uses */
-    OPTION_DTYPE,  /* lds_dtype: a float dtype */
-    OPTION_NUMBER, /* uint64_t */
-    OPTION_SIZE,   /* uint64_t: bytes, with an optional unit */
-    OPTION_CHOICE  /* int: index among the words of value_name, which | separates */
+    OPTION_FLAG,    /* bool: becomes true */
+    OPTION_TEXT,    /* const char *: the value */
+    OPTION_MAYBE,   /* const char *: the value behind an equals sign, "" without one */
+    OPTION_LIST,    /* text_list: the values of all uses */
+    OPTION_DTYPE,   /* lds_dtype: a float dtype */
+    OPTION_NUMBER,  /* uint64_t */
+    OPTION_THREADS, /* uint64_t: 1 to 1024 */
+    OPTION_SIZE,    /* uint64_t: bytes, with an optional unit */
+    OPTION_CHOICE   /* int: index among the words of value_name, which | separates */
 } option_kind;
 
 typedef struct option {
@@ -32,13 +34,14 @@ typedef struct text_list {
 typedef struct command_line {
     const char *path;
     const char *variant, *revision;
-    const char *map, *network;
+    const char *map, *network, *cache, *trace;
     text_list keep_f32, names;
-    uint64_t seed, threads, window;
+    uint64_t seed, threads, window, cache_size;
     int dtype; /* lds_dtype */
     int io;    /* lds_io */
     bool json, tree, quiet, verbose, help;
-    bool dry_run, digest, lazy, no_strict, ignore_mismatched, no_init;
+    bool dry_run, digest, lazy, keep_cache, prefetch, hugetlb, overcommit, no_strict, ignore_mismatched,
+        no_init;
 } command_line;
 
 struct command;
@@ -47,6 +50,8 @@ struct command;
 int parse_options(command_line *line, const struct command *command, int argc, char **argv);
 
 void command_line_free(command_line *line);
+
+void text_list_add(text_list *list, const char *text);
 
 /* One line for each option. */
 void put_options_help(output *out, const struct command *command);

@@ -126,13 +126,12 @@ static void write_lists(json_writer *json, const load_result *result, size_t fir
 
 static void write_sums(json_writer *json, const load_sums *sums, double seconds)
 {
-    static const char *const sources[2][2] = {{"none", "read"}, {"map", "map+read"}};
     field_u64(json, "tensors", sums->n_tensors);
     field_u64(json, "bytes_read", sums->read_nbytes + sums->mapped_nbytes);
     field_u64(json, "bytes_mapped", sums->mapped_nbytes);
     field_u64(json, "bytes_written", sums->written_nbytes);
     field_seconds(json, "seconds", seconds);
-    field_string(json, "source", sources[sums->is_mapped][sums->is_read]);
+    field_string(json, "source", sums->source ? sums->source : "none");
     field_u64(json, "threads", sums->n_threads);
 }
 
@@ -143,12 +142,17 @@ static void write_part_fields(json_writer *json, const part *p)
     lds_report_get_stats(p->report, &s);
     field_string(json, "architecture", lds_network_architecture(p->network));
     field_string(json, "reason", s.reason);
+    field_string(json, "source_reason", s.source_reason);
+    field_string(json, "fallback", s.fallback);
+    field_string(json, "cache", s.cache);
     json_key(json, "phases");
     json_object(json);
     field_seconds(json, "plan", s.plan_seconds);
     field_seconds(json, "memory", s.memory_seconds);
     field_seconds(json, "transfer", s.transfer_seconds);
     field_seconds(json, "init", s.init_seconds);
+    field_seconds(json, "cache", s.cache_seconds);
+    field_seconds(json, "check", s.check_seconds);
     field_seconds(json, "read", s.read_seconds);
     field_seconds(json, "convert", s.convert_seconds);
     json_object_end(json);

@@ -22,6 +22,7 @@ typedef struct load_sums {
     uint64_t read_nbytes, mapped_nbytes, written_nbytes;
     uint32_t n_threads;
     bool is_mapped, is_read;
+    const char *source; /* as in lds_report_stats; NULL if there is none */
 } load_sums;
 
 void add_sums(load_sums *sums, const part *p);

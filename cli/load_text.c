@@ -17,8 +17,12 @@ void add_sums(load_sums *sums, const part *p)
     sums->written_nbytes += stats.written_nbytes;
     if (stats.n_threads > sums->n_threads)
         sums->n_threads = stats.n_threads;
-    sums->is_mapped |= strstr(stats.source, "map") != NULL;
-    sums->is_read |= strstr(stats.source, "read") != NULL;
+    sums->is_mapped |= stats.mapped_nbytes > 0;
+    sums->is_read |= stats.read_nbytes > 0;
+    if (!sums->source)
+        sums->source = stats.source;
+    else if (strcmp(sums->source, stats.source) != 0) /* parts that differ: no more than whether, not how */
+        sums->source = !sums->is_read ? "map" : sums->is_mapped ? "map+read" : "read";
 }
 
 void add_plan(lds_plan_stats *sums, const part *p)

@@ -13,7 +13,7 @@
 #include "command.h"
 #include "table.h"
 
-static const command *const commands[] = {&inspect_command, &load_command, &manifest_command};
+static const command *const commands[] = {&inspect_command, &load_command, &manifest_command, &cache_command};
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static const command *find_command(const char *name)

@@ -45,8 +45,12 @@ static void draw(const progress_bar *bar, const lds_progress *progress)
     put_text(&line, " of ");
     put_size(&line, progress->total_nbytes);
     put_text(&line, ", ");
-    put_size(&line, (uint64_t)((double)progress->done_nbytes / progress->seconds));
-    put_text(&line, "/s\033[K");
+    double rate = (double)progress->done_nbytes / progress->seconds;
+    put_size(&line, (uint64_t)rate);
+    put_text(&line, "/s");
+    if (rate > 0)
+        put_format(&line, ", %.0f s left", (double)(progress->total_nbytes - progress->done_nbytes) / rate);
+    put_text(&line, "\033[K");
     output_write(&line, STDERR_FILENO);
     output_free(&line);
 }

@@ -180,6 +180,16 @@ LDS_API bool lds_dtype_is_float(lds_dtype dtype);
 LDS_API LDS_MUST_CHECK lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src,
                                               lds_dtype src_dtype, size_t n, lds_error *err);
 
+/*
+ * Like lds_convert(), but for arrays that are larger than a cache: uses up to n_threads threads, at most 1024, 0
+ * being as many as lds_load would, and fewer for what is not worth them; and writes past the cache what would not
+ * stay in it. Memory that was written to before is much faster than memory that is new. Allocates a little for its
+ * threads. Also LDS_ERR_ARGUMENT, LDS_ERR_MEMORY.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_convert_parallel(void *dst, lds_dtype dst_dtype, const void *src,
+                                                       lds_dtype src_dtype, size_t n, uint32_t n_threads,
+                                                       lds_error *err);
+
 /* ---------------------------------------------------------------------------------------------------------
  *                                                Checkpoints
  * --------------------------------------------------------------------------------------------------------- */
@@ -325,6 +335,41 @@ typedef struct lds_storage lds_storage;
 
 /* Give one reference back; the last one unmaps or frees the memory. Safe from any thread. */
 LDS_API void lds_storage_release(lds_storage *storage);
+
+/*
+ * Memory that is kept between loads. Getting pages from the kernel, which clears each, is most of the time of a
+ * load that converts; a program that loads one model after the other, in the place of the one before, need not
+ * pay it again. A load with a pool (options->pool) takes what it needs from there: pages that are idle first,
+ * whatever arenas they were parts of, then fresh ones. They go back when the last parameter in them lets go,
+ * contents and all.
+ *
+ * A pool may be used by any number of threads, and loads, at once, and in every function here.
+ */
+typedef struct lds_pool lds_pool;
+
+typedef struct lds_pool_stats {
+    size_t struct_size;
+    uint64_t idle_nbytes; /* kept, in use by nobody */
+    uint64_t lent_nbytes; /* in use by parameters */
+} lds_pool_stats;
+
+/*
+ * Make an empty pool that keeps at most max_nbytes idle, 0 for any number; the rest goes back to the system. On
+ * failure *pool is NULL.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_pool_create(lds_pool **pool, uint64_t max_nbytes, lds_error *err);
+
+/* Give idle memory back to the system until at most keep_nbytes are left. */
+LDS_API void lds_pool_trim(lds_pool *pool, uint64_t keep_nbytes);
+
+/* Fill *stats; stats->struct_size must be set. */
+LDS_API void lds_pool_get_stats(lds_pool *pool, lds_pool_stats *stats);
+
+/*
+ * Give the handle up. Idle memory goes back to the system now, what parameters are in when they let go of it:
+ * they stay valid.
+ */
+LDS_API void lds_pool_release(lds_pool *pool);
 
 /* ---------------------------------------------------------------------------------------------------------
  *                                         Networks and their parameters
@@ -600,6 +645,16 @@ LDS_API LDS_MUST_CHECK lds_status lds_keymap_from_json(lds_keymap **keymap, cons
 
 LDS_API void lds_keymap_free(lds_keymap *keymap);
 
+/*
+ * Like lds_network_from_checkpoint(), but under the names and with the shapes that keymap makes of the tensors,
+ * and without those that it drops: the network that a load with this key map fits. LDS_ERR_NAME if two tensors
+ * lead to one name; LDS_ERR_MISMATCH if a shape cannot become what a rule says.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_network_from_keymap(lds_network **network,
+                                                          const lds_checkpoint *checkpoint,
+                                                          const lds_keymap *keymap, lds_dtype dtype,
+                                                          lds_error *err);
+
 /* ---------------------------------------------------------------------------------------------------------
  *                                               Plans and loads
  * --------------------------------------------------------------------------------------------------------- */
@@ -607,12 +662,18 @@ LDS_API void lds_keymap_free(lds_keymap *keymap);
 /*
  * How the bytes come in. A mapped parameter is the file itself: who writes to the file, or cuts it, after the
  * load changes the weights or makes using them a SIGBUS. Replacing the file by renaming does no harm.
+ *
+ * Where the system does not offer what was asked for (no io_uring, no direct reads on a file system), the next
+ * best is used, and the report says why.
  */
 typedef enum lds_io {
-    LDS_IO_AUTO = 0, /* map what needs no conversion and lies on a local file system, read the rest; with an
-                        allocator, read everything into its memory */
-    LDS_IO_MAP = 1,  /* map what needs no conversion, on any file system; read the rest */
-    LDS_IO_READ = 2  /* read everything into new memory */
+    LDS_IO_AUTO = 0, /* map what needs no conversion and lies on a local file system, read the rest in the way
+                         that suits its file system, its size and the page cache; with an allocator, read
+                         everything into its memory */
+    LDS_IO_MAP = 1,  /* map what needs no conversion, on any file system; read the rest as AUTO does */
+    LDS_IO_READ = 2, /* read everything into new memory, by pread(2) */
+    LDS_IO_URING = 3, /* the same by io_uring, through the page cache, many reads at once */
+    LDS_IO_DIRECT = 4 /* the same past the page cache: what is in it is neither used nor pushed out */
 } lds_io;
 
 /* How far a load has come. */
@@ -623,12 +684,31 @@ typedef struct lds_progress {
     double seconds;        /* since the load began */
 } lds_progress;
 
+/*
+ * When each thread of one or several loads (options->trace) was reading, waiting, converting or getting pages, for
+ * chrome://tracing and ui.perfetto.dev. Loads in several threads may have one trace at once.
+ */
+typedef struct lds_trace lds_trace;
+
+/* An empty trace. On failure *trace is NULL. */
+LDS_API LDS_MUST_CHECK lds_status lds_trace_new(lds_trace **trace, lds_error *err);
+
+/*
+ * Write it to a file, in the JSON of the Trace Event Format: a process for each load, a lane for each worker and
+ * one for the phases of the load. LDS_ERR_IO names the file.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_trace_write(lds_trace *trace, const char *path, lds_error *err);
+
+/* No load may be using it. */
+LDS_API void lds_trace_free(lds_trace *trace);
+
 typedef struct lds_load_options {
     size_t struct_size;
     lds_dtype dtype;             /* of all float parameters; default LDS_DTYPE_NONE, each parameter's own */
     const char *const *keep_f32; /* globs of names of float parameters that become F32 whatever dtype says */
     size_t n_keep_f32;           /* default 0 */
-    const char *const *names;    /* globs of the parameters to load; the others are not touched */
+    const char *const *names;    /* names or globs of the parameters to load; the others are not touched. Each
+                                    must mean one at least */
     size_t n_names;              /* default 0: all */
     const lds_keymap *keymap;    /* from tensor names to parameter names; default NULL: the same names */
     bool strict;                 /* missing or unexpected names are an error; default true */
@@ -637,7 +717,8 @@ typedef struct lds_load_options {
     bool lazy;                   /* leave mapped pages to be read on first use; default false */
     uint64_t seed;               /* of init_missing; default 0 */
     lds_io io;                   /* default LDS_IO_AUTO */
-    uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks */
+    uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks.
+                                    Loads at once share these threads */
     uint64_t window_nbytes;      /* most memory for bytes on their way, at least 64 KiB for each thread;
                                     default 0: 64 MiB */
     const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
@@ -648,10 +729,54 @@ typedef struct lds_load_options {
      */
     int (*progress)(void *ctx, const lds_progress *progress);
     void *progress_ctx;
+    lds_pool *pool; /* memory for parameters that are not mapped comes from there; default NULL. Not with an
+                        allocator or hugetlb */
+    /*
+     * Take that memory from the huge pages of 2 MiB that the system has reserved, or fail with LDS_ERR_MEMORY.
+     * Default false: huge pages where the kernel has some at hand.
+     */
+    bool hugetlb;
+    /*
+     * Begin also what free memory, or what the control group's limit leaves, has no room for. Default false:
+     * LDS_ERR_MEMORY before anything is taken, and not the kernel's killer.
+     */
+    bool overcommit;
+    /*
+     * A folder where a load that converts keeps its result, which the next load of the same maps instead; "" is
+     * loadstone/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache). Default NULL: none. The same is: these
+     * files, unchanged, into the same parameters of the same dtypes. An entry is a safetensors file; it appears
+     * when it is whole and on the disk, and what is wrong with a cache never fails a load: the report says it.
+     * The load returns when the entry is written. What is bound to the caller's memory is not kept. Not with an
+     * allocator, or an io that forbids mapping.
+     */
+    const char *cache;
+    /*
+     * Most that the folder's entries may have together; to make room, those go first that were used least
+     * recently. Default 0: 64 GiB.
+     */
+    uint64_t cache_nbytes;
+    lds_trace *trace; /* notes when each thread did what; default NULL */
+    /*
+     * Leave in the page cache what was read through it, and read through it. Default false: what was not there
+     * before is let go of, and what was stays.
+     */
+    bool keep_cache;
+    /*
+     * First ask the kernel to read everything into the page cache, unless it is larger than the memory that is
+     * free; of use with lazy, and to loads that follow. Implies keep_cache. Default false.
+     */
+    bool prefetch;
 } lds_load_options;
 
 /* Set the defaults. size is sizeof *options as the caller compiled it. */
 LDS_API void lds_load_options_init(lds_load_options *options, size_t size);
+
+/*
+ * Whether the whole name matches the glob, as in keep_f32 and names: * is any run of characters, dots included,
+ * ? any one character, [abc], [a-z] and [!a-z] one of a set; everything else stands for itself, also a [ without
+ * a ]. There is no escape but a set of one, [*]. As fnmatch.fnmatchcase in Python. Characters are those of UTF-8.
+ */
+LDS_API bool lds_glob_match(const char *glob, const char *name);
 
 /* What was loaded, and what did not fit. */
 typedef struct lds_report lds_report;
@@ -740,15 +865,32 @@ typedef struct lds_report_stats {
     uint64_t mapped_nbytes;  /* bytes mapped in place */
     uint64_t written_nbytes; /* bytes of new or the caller's memory that were filled */
     uint32_t n_threads;      /* that worked; 0 if nothing had to be read */
-    const char *source;      /* "map", "read", "map+read", or "none" for an empty load; a string constant */
-    const char *reason;      /* why that source, one short phrase; a string constant */
-    double seconds;          /* the whole load; the following are parts of it */
-    double plan_seconds;     /* matching names and shapes */
-    double memory_seconds;   /* getting memory and mapping files, making mapped pages present included */
-    double transfer_seconds; /* reading and converting, from the first read to the last */
-    double init_seconds;     /* initialising what was missing */
-    double read_seconds;     /* of transfer_seconds, time in reads, summed over the threads */
-    double convert_seconds;  /* of transfer_seconds, time converting, summed over the threads */
+    /*
+     * "map", "read", "uring", "direct", "map+read", "map+uring", "map+direct", "cache", "map+cache", "cache+read",
+     * or "none" for an empty load; a string constant.
+     */
+    const char *source;
+    const char *reason;  /* why mapped or read, one short phrase; a string constant */
+    double seconds;      /* the whole load; the following are parts of it */
+    double plan_seconds; /* matching names and shapes */
+    double memory_seconds;     /* getting memory and mapping files, making mapped pages present included */
+    double transfer_seconds;   /* reading and converting, from the first read to the last */
+    double init_seconds;       /* initialising what was missing */
+    double read_seconds;       /* of transfer_seconds, time in reads, summed over the threads */
+    double convert_seconds;    /* of transfer_seconds, time converting, summed over the threads */
+    const char *source_reason; /* why read in this way, one short phrase, or NULL; a string constant */
+    const char *fallback; /* what the system did not offer, one short phrase, or NULL; a string constant */
+    double cache_seconds; /* looking into the cache, and writing to it */
+    /*
+     * Looking whether the files are what they were; with plan, cache, memory, transfer and init_seconds it makes
+     * up seconds.
+     */
+    double check_seconds;
+    /*
+     * "hit", "stored", "nothing to store", "not stored: " and why, or NULL if none was asked for; lives as long
+     * as the report.
+     */
+    const char *cache;
 } lds_report_stats;
 
 /* Fill *stats; stats->struct_size must be set. */
@@ -767,6 +909,41 @@ LDS_API const char *lds_report_detail(const lds_report *report, lds_report_list 
 LDS_API const char *lds_report_text(const lds_report *report);
 
 LDS_API void lds_report_free(lds_report *report);
+
+/* ---------------------------------------------------------------------------------------------------------
+ *                                          The cache of converted weights
+ * --------------------------------------------------------------------------------------------------------- */
+
+/* What is in a cache's folder (lds_load_options.cache), the last that was used first. */
+typedef struct lds_cache_list lds_cache_list;
+
+typedef struct lds_cache_entry {
+    size_t struct_size;
+    const char *path;
+    const char *source; /* the checkpoint that it was converted from, or "" */
+    uint64_t nbytes;
+    int64_t used_seconds; /* when it was used last, in seconds since 1970 */
+} lds_cache_entry;
+
+/*
+ * List the entries of a folder, NULL or "" for the user's own; no such folder is an empty one. On failure *list
+ * is NULL: LDS_ERR_IO, LDS_ERR_NOT_FOUND if the user has none, LDS_ERR_MEMORY.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_cache_list_new(lds_cache_list **list, const char *dir, lds_error *err);
+
+/* The entries. i is less than the count; entry->struct_size must be set. */
+LDS_API size_t lds_cache_list_n_entries(const lds_cache_list *list);
+LDS_API void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_cache_entry *entry);
+
+LDS_API void lds_cache_list_free(lds_cache_list *list);
+
+/*
+ * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. Processes that have an
+ * entry mapped keep it. *removed_nbytes, unless it is NULL, is how much went. Any process may use the folder
+ * meanwhile.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes,
+                                                 uint64_t *removed_nbytes, lds_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
-"""What no compiler sees in tracked files: stray white space, invisible characters, paths of one machine."""
+"""What no compiler sees in tracked files: stray white space, invisible characters, paths of one machine, and
+includes against the direction in which the rooms of src/ depend on each other (docs/design.md)."""
 
 import re
 import subprocess
@@ -17,6 +18,23 @@ RULES = [
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 C_RULES = [(re.compile(r"\t"), "tab")]
 
+# Each may include what stands before it.
+ROOMS = ["base", "dtype", "checkpoint", "network", "plan", "io", "load"]
+INCLUDE = re.compile(r'^#include "src/(\w+)/', re.MULTILINE)
+
+
+def wrong_includes(path: str, text: str) -> list[str]:
+    top, *rest = path.split("/")
+    if top in {"cli", "examples", "python"}:
+        return [
+            f"{path}: expected the public header alone, found src/{room}" for room in INCLUDE.findall(text)
+        ]
+    if top != "src" or rest[0] not in ROOMS:
+        return []
+    allowed = ROOMS[: ROOMS.index(rest[0]) + 1]
+    wrong = [room for room in INCLUDE.findall(text) if room not in allowed]
+    return [f"{path}: expected no include from src/{room}, which comes after it" for room in wrong]
+
 
 def check(path: str) -> list[str]:
     file = ROOT / path
@@ -33,6 +51,8 @@ def check(path: str) -> list[str]:
     if file.suffix == ".md":
         links = [match[1] for match in LINK.finditer(text) if not (file.parent / match[1]).exists()]
         found += [f"{path}: links to {link}, which is not there" for link in links]
+    if file.suffix in {".c", ".h"}:
+        found += wrong_includes(path, text)
     if text and (not text.endswith("\n") or text.endswith("\n\n")):
         found.append(f"{path}: expected one newline at the end")
     return found

@@ -3,13 +3,13 @@
 _loadstone() {
     local current=$2 previous=$3 command=${COMP_WORDS[1]} words=
     if ((COMP_CWORD == 1)); then
-        words='inspect load manifest help --help --version'
+        words='inspect load manifest cache help --help --version'
     elif [[ $command == help ]]; then
-        words='inspect load manifest'
+        words='inspect load manifest cache'
     else
         case $previous in
         --dtype | -d) words='bf16 f16 f32 f64 f8_e4m3 f8_e5m2 f8_e4m3fnuz f8_e5m2fnuz' ;;
-        --io) words='auto map read' ;;
+        --io) words='auto map read uring direct' ;;
         --keep-f32 | --names | --seed | --threads | -j | --window | --variant | --revision) return ;;
         *)
             if [[ $current == -* ]]; then
@@ -17,9 +17,11 @@ _loadstone() {
                 inspect) words='--tree --json --variant --revision --help' ;;
                 load)
                     words='--dtype --keep-f32 --names --map --network --no-strict --ignore-mismatched --no-init
-                        --seed --io --threads --window --lazy --dry-run --digest --verbose --json --quiet
+                        --seed --io --threads --window --lazy --keep-cache --prefetch --hugetlb --overcommit
+                        --cache --cache-size --trace --dry-run --digest --verbose --json --quiet
                         --variant --revision --help'
                     ;;
+                cache) words='list clear --cache --cache-size --json --variant --revision --help' ;;
                 manifest) words='--dtype --json --quiet --variant --revision --help' ;;
                 esac
             fi

@@ -1,15 +1,8 @@
-/* Globs and regular expressions over names. */
+/* Regular expressions over names. Globs, which pattern.c has too, are public: lds_glob_match(). */
 #ifndef LDS_BASE_PATTERN_H
 #define LDS_BASE_PATTERN_H
 
 #include "src/base/error.h"
-
-/*
- * Whether the whole name matches the glob: * is any run of characters, dots included, ? any one character,
- * [abc], [a-z] and [!a-z] one of a set; everything else stands for itself, also a [ without a ]. There is no
- * escape but a set of one, [*]. As fnmatch.fnmatchcase in Python. Characters are those of UTF-8.
- */
-bool lds_glob_match(const char *glob, const char *name);
 
 /* A compiled PCRE2 pattern. May be used by many threads at once, each with a scratch of its own. */
 typedef struct lds_regex lds_regex;

@@ -1,302 +1,386 @@
 /*
- * How many threads, and a team of them.
+ * Teams of threads, and the pool of processors that they share.
  *
- * The count comes from what the process may really use: a container with half a core of quota on a 128-core
- * host gets one thread, and eight ranks on that host get sixteen each. A team is made for one piece of work and
- * joined at its end; starting a thread costs some 20 us, which no load notices.
+ * What is pooled are seats, the right to run, and not threads: a thread is started when there is a seat for it,
+ * which takes some 20 us, and joined at the latest at the end of its team. So nothing is left behind when no load
+ * runs, and a library can be unloaded, or a process forked, at any such time.
+ *
+ * A seat that becomes free goes to the team with the fewest. A team without any asks the one that has the most
+ * for one, or, if all have but one, the one that has had its for some time: with more teams than processors they
+ * take turns. A team may sit on its seats and wait for a disk that does not answer. Seats are for what runs, so
+ * one whose holders use no processor time for a second does not keep others from starting.
+ *
+ * All here, the fields of every run included, is guarded by one lock: what it guards changes only when a worker
+ * begins or ends.
  */
 #include "src/base/threads.h"
 
-#include <ctype.h>
-#include <errno.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
-
+#include "src/base/clock.h"
+#include "src/base/machine.h"
 #include "src/base/memory.h"
 
-enum { MAX_THREADS = 1024, TICK_MS = 50 };
+enum { TICK_MS = 50 };
 
-/* Processors in the affinity mask, 0 if the kernel does not say. */
-static uint32_t affinity_count(void)
-{
-    for (size_t n = 1024; n <= 1024 * 1024; n *= 4) {
-        cpu_set_t *set = CPU_ALLOC(n);
-        if (!set)
-            return 0;
-        size_t nbytes = CPU_ALLOC_SIZE(n);
-        int failed = sched_getaffinity(0, nbytes, set), why = errno;
-        int count = failed ? 0 : CPU_COUNT_S(nbytes, set);
-        CPU_FREE(set);
-        if (!failed)
-            return (uint32_t)count;
-        if (why != EINVAL) /* EINVAL: the kernel's mask is longer than ours */
-            return 0;
-    }
-    return 0;
-}
+static const uint64_t slice_ns = 100 * 1000000u, stall_ns = 1000 * 1000000u;
 
-/* One or two numbers from the beginning of a file; "max" and what is no number count as -1. */
-static bool read_numbers(const char *path, long long *first, long long *second)
-{
-    char text[64] = {0};
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool ok = fgets(text, sizeof text, f);
-    fclose(f);
-    *first = *second = -1;
-    if (ok && sscanf(text, "%lld %lld", first, second) < 1)
-        *first = -1;
-    return ok;
-}
-
-/* The quota of one cgroup folder in thousandths of a processor, or UINT64_MAX for none. */
-static uint64_t folder_quota(const char *folder, bool is_v2)
-{
-    char path[4096 + 32];
-    long long quota = -1, period = -1, unused;
-    if (is_v2) {
-        snprintf(path, sizeof path, "%s/cpu.max", folder);
-        read_numbers(path, &quota, &period);
-    } else {
-        snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
-        if (!read_numbers(path, &quota, &unused))
-            return UINT64_MAX;
-        snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
-        read_numbers(path, &period, &unused);
-    }
-    if (quota <= 0 || period <= 0)
-        return UINT64_MAX;
-    return (uint64_t)quota * 1000 / (uint64_t)period;
-}
-
-/* The least quota from a cgroup's folder up to the root of its hierarchy: each of them limits. */
-static uint64_t hierarchy_quota(const char *mount, const char *group, bool is_v2)
-{
-    char folder[4096];
-    size_t root = strlen(mount);
-    if (snprintf(folder, sizeof folder, "%s%s", mount, group) >= (int)sizeof folder)
-        return UINT64_MAX;
-    uint64_t least = UINT64_MAX;
-    for (;;) {
-        uint64_t quota = folder_quota(folder, is_v2);
-        least = quota < least ? quota : least;
-        char *slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
-            return least;
-        *slash = 0;
-    }
-}
-
-static bool has_word(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at += n)
-        if ((at == list || at[-1] == ',') && (at[n] == 0 || at[n] == ','))
-            return true;
-    return false;
-}
-
-/* The process's CPU quota in thousandths of a processor, of both cgroup versions; UINT64_MAX for none. */
-static uint64_t cgroup_quota(void)
-{
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    if (!f)
-        return UINT64_MAX;
-    char line[4096];
-    uint64_t least = UINT64_MAX;
-    while (fgets(line, sizeof line, f)) { /* "<id>:<controllers>:<path>" */
-        line[strcspn(line, "\n")] = 0;
-        char *controllers = strchr(line, ':');
-        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group)
-            continue;
-        *group++ = 0;
-        controllers++;
-        if (!strcmp(group, "/"))
-            *group = 0;
-        uint64_t quota = UINT64_MAX;
-        if (!*controllers)
-            quota = hierarchy_quota("/sys/fs/cgroup", group, true);
-        else if (has_word(controllers, "cpu"))
-            quota = hierarchy_quota("/sys/fs/cgroup/cpu", group, false);
-        least = quota < least ? quota : least;
-    }
-    fclose(f);
-    return least;
-}
-
-/* The ranks on this host, from what launchers put into the environment; 1 if they say nothing. */
-static uint32_t local_ranks(void)
-{
-    static const char *const names[] = {
-        "LOCAL_WORLD_SIZE",           /* torchrun, and what accelerate and DeepSpeed set */
-        "OMPI_COMM_WORLD_LOCAL_SIZE", /* Open MPI */
-        "MPI_LOCALNRANKS",            /* MPICH, Intel MPI */
-        "MV2_COMM_WORLD_LOCAL_SIZE",  /* MVAPICH */
-        "SLURM_NTASKS_PER_NODE",      /* srun, where it was asked for */
-        "MS_WORKER_NUM",              /* MindSpore's msrun: of all hosts, it tells no more */
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *value = getenv(names[i]);
-        unsigned long n = value && isdigit((unsigned char)*value) ? strtoul(value, NULL, 10) : 0;
-        if (n > 0 && n <= 65536)
-            return (uint32_t)n;
-    }
-    return 1;
-}
-
-uint32_t lds_threads_available(void)
-{
-    uint32_t allowed = affinity_count(), ranks = local_ranks();
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    if (!allowed)
-        allowed = online > 0 ? (uint32_t)online : 1;
-    /* A launcher that pinned its ranks has divided the processors already. */
-    uint64_t n = online > 0 && allowed < (uint64_t)online ? allowed : allowed / ranks;
-    uint64_t quota = cgroup_quota();
-    if (quota != UINT64_MAX && quota / 1000 / ranks < n)
-        n = quota / 1000 / ranks;
-    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
-}
-
-/* ------------------------------------------------------------------------------------------------------- */
-
-typedef struct run {
-    const lds_team *team;
-    atomic_bool stop;
-    pthread_mutex_t lock; /* of the rest */
-    pthread_cond_t idle;
-    uint32_t n_running;
-    lds_status status; /* of the first failure */
-    lds_error error;
-} run;
+typedef struct run run;
 
 typedef struct member {
     run *run;
     pthread_t thread;
     uint32_t number;
+    enum { UNUSED, WORKING, ENDED } state;
 } member;
 
-static void work_once(run *r, uint32_t number)
+struct run {
+    const lds_team *team;
+    run *next; /* the one that came later */
+    atomic_bool stop;
+    pthread_cond_t changed; /* what the calling thread waits for */
+    pthread_t caller;
+    member *members; /* one more than it wanted at first: one that has ended still has its place */
+    uint32_t n_members;
+    uint32_t n_wanted;
+    uint32_t limit;   /* to the seats of all teams, when this one takes another */
+    uint32_t n_seats; /* workers at work, or about to be */
+    bool caller_is_seated;
+    bool is_done;                 /* a worker found nothing left to do: the others finish what they have */
+    bool is_asked;                /* to give way */
+    uint64_t seated_ns;           /* since when it has had a seat */
+    uint64_t looked_ns;           /* while it waits: when it last looked at the others */
+    uint64_t checked_ns, used_ns; /* when it summed up the processor time that they had used, and the sum */
+    uint64_t n_changes;           /* of the pool, at that time */
+    lds_status status;            /* of the first failure */
+    lds_error error;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    run *runs; /* the first that came first */
+    uint32_t n_seats;
+    uint64_t n_changes; /* how often a seat has been given or taken */
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void before_fork(void)
 {
-    lds_error error = LDS_ERROR_INIT;
-    lds_status status = r->team->work(r->team->ctx, number, &r->stop, &error);
-    pthread_mutex_lock(&r->lock);
-    if (status && !r->status) {
-        r->status = status;
-        r->error = error;
-        atomic_store(&r->stop, true);
+    pthread_mutex_lock(&pool.lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&pool.lock);
+}
+
+/* The threads of the parent's teams do not exist here. */
+static void begin_child(void)
+{
+    pool.runs = NULL;
+    pool.n_seats = 0;
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void guard_forks(void)
+{
+    pthread_atfork(before_fork, after_fork, begin_child);
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* The team that is to have a seat that is free, or NULL. */
+static run *neediest(void)
+{
+    run *least = NULL;
+    for (run *r = pool.runs; r; r = r->next)
+        if (!r->is_done && r->n_seats < r->n_wanted && pool.n_seats < r->limit &&
+            (!least || r->n_seats < least->n_seats))
+            least = r;
+    return least;
+}
+
+static void *member_main(void *arg);
+
+static bool start_member(run *r)
+{
+    member *m = r->members;
+    while (m->state == WORKING)
+        m++;
+    if (m->state == ENDED)
+        pthread_join(m->thread, NULL);
+    *m = (member){.run = r, .number = (uint32_t)(m - r->members)};
+    if (pthread_create(&m->thread, NULL, member_main, m))
+        return false;
+    m->state = WORKING;
+    return true;
+}
+
+static void seat(run *r)
+{
+    bool needs_caller = !r->team->tick && !r->caller_is_seated;
+    if (!needs_caller && !start_member(r)) {
+        r->n_wanted = r->n_seats; /* the system gives no more */
+        if (r->n_seats)
+            return;
+        r->n_wanted = 1;
+        needs_caller = true;
     }
-    pthread_mutex_unlock(&r->lock);
+    if (needs_caller) {
+        r->caller_is_seated = true;
+        pthread_cond_signal(&r->changed);
+    }
+    if (!r->n_seats++)
+        r->seated_ns = lds_now_ns();
+    pool.n_seats++;
+    pool.n_changes++;
+}
+
+static void seat_all(void)
+{
+    for (run *r; (r = neediest());)
+        seat(r);
+}
+
+static void leave_queue(run *r)
+{
+    run **at = &pool.runs;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+}
+
+static void join_queue(run *r)
+{
+    run **end = &pool.runs;
+    while (*end)
+        end = &(*end)->next;
+    r->next = NULL;
+    *end = r;
+}
+
+/* A worker has come back. True if it keeps its seat: it gave way, but nobody needs it more. */
+static bool keeps_seat(run *r)
+{
+    bool gave_way = r->is_asked && !atomic_load(r->team->give_way);
+    r->n_seats--;
+    pool.n_seats--;
+    pool.n_changes++;
+    if (gave_way) {
+        r->is_asked = false;
+        leave_queue(r);
+        join_queue(r);
+        if (neediest() == r) {
+            r->n_seats++;
+            pool.n_seats++;
+            r->seated_ns = lds_now_ns();
+            return true;
+        }
+    } else {
+        r->is_done = true;
+    }
+    return false;
+}
+
+static void give_seat_back(run *r)
+{
+    seat_all();
+    pthread_cond_signal(&r->changed);
+}
+
+/* Work until there is no more to do, or somebody else should. Called and left with the lock. */
+static void work(run *r, uint32_t number)
+{
+    do {
+        pthread_mutex_unlock(&pool.lock);
+        lds_error error = LDS_ERROR_INIT;
+        lds_status status = r->team->work(r->team->ctx, number, &r->stop, &error);
+        pthread_mutex_lock(&pool.lock);
+        if (status && !r->status) {
+            r->status = status;
+            r->error = error;
+            atomic_store(&r->stop, true);
+        }
+        r->is_done |= atomic_load(&r->stop);
+    } while (keeps_seat(r));
 }
 
 static void *member_main(void *arg)
 {
     member *m = arg;
-    work_once(m->run, m->number);
-    pthread_mutex_lock(&m->run->lock);
-    if (--m->run->n_running == 0)
-        pthread_cond_signal(&m->run->idle);
-    pthread_mutex_unlock(&m->run->lock);
+    pthread_mutex_lock(&pool.lock);
+    work(m->run, m->number);
+    give_seat_back(m->run); /* not to a thread in this one's place, which would have to wait for it to end */
+    m->state = ENDED;
+    pthread_mutex_unlock(&pool.lock);
     return NULL;
 }
 
-/* Start up to n members, numbered from first; returns how many there are. */
-static uint32_t start(run *r, member *members, uint32_t n, uint32_t first)
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* Ask another team for a seat, unless as many have been asked as are waiting. */
+static void ask_for_seat(void)
 {
-    uint32_t started = 0;
-    for (; started < n; started++) {
-        member *m = &members[started];
-        m->run = r;
-        m->number = first + started;
-        pthread_mutex_lock(&r->lock);
-        r->n_running++;
-        pthread_mutex_unlock(&r->lock);
-        if (pthread_create(&m->thread, NULL, member_main, m)) {
-            pthread_mutex_lock(&r->lock);
-            r->n_running--;
-            pthread_mutex_unlock(&r->lock);
-            break;
-        }
+    uint64_t now = lds_now_ns();
+    uint32_t n_waiting = 0, n_asked = 0;
+    run *most = NULL;
+    for (run *r = pool.runs; r; r = r->next) {
+        n_waiting += !r->n_seats && !r->is_done;
+        n_asked += r->is_asked && !r->is_done;
+        bool can = r->team->give_way && !r->is_asked && !r->is_done &&
+                   (r->n_seats > 1 || (r->n_seats && now - r->seated_ns > slice_ns));
+        if (can && (!most || r->n_seats > most->n_seats ||
+                    (r->n_seats == most->n_seats && r->seated_ns < most->seated_ns)))
+            most = r;
     }
-    return started;
+    if (!most || n_asked >= n_waiting)
+        return;
+    most->is_asked = true;
+    atomic_store(most->team->give_way, true);
 }
 
-static struct timespec after_ms(long ms)
+static uint64_t thread_ns(pthread_t thread)
 {
+    clockid_t clock;
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_nsec += ms * 1000000L;
-    t.tv_sec += t.tv_nsec / 1000000000L;
-    t.tv_nsec %= 1000000000L;
-    return t;
+    if (pthread_getcpuclockid(thread, &clock) || clock_gettime(clock, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* The processor time that those who have seats have used. */
+static uint64_t used_ns(void)
+{
+    uint64_t sum = 0;
+    for (run *r = pool.runs; r; r = r->next) {
+        if (r->caller_is_seated)
+            sum += thread_ns(r->caller);
+        for (uint32_t i = 0; i < r->n_members; i++)
+            if (r->members[i].state == WORKING)
+                sum += thread_ns(r->members[i].thread);
+    }
+    return sum;
+}
+
+/*
+ * Let a team start beside those that have the seats and do not run. If this thread was not woken in time either,
+ * all have been stopped, or the machine is busy: that says nothing.
+ */
+static void overtake_stalled(run *r)
+{
+    uint64_t now = lds_now_ns(), since = now - r->looked_ns;
+    r->looked_ns = now;
+    if (since > 3 * TICK_MS * UINT64_C(1000000))
+        r->checked_ns = r->used_ns = 0;
+    if (now - r->checked_ns < stall_ns)
+        return;
+    uint64_t used = used_ns(), before = r->used_ns;
+    bool is_same = before && r->n_changes == pool.n_changes;
+    bool is_stalled = is_same && used - before < (now - r->checked_ns) / 50;
+    r->checked_ns = now;
+    r->used_ns = used;
+    r->n_changes = pool.n_changes;
+    if (!is_stalled)
+        return;
+    uint32_t limit = r->limit;
+    r->limit = pool.n_seats + 1;
+    seat_all();
+    r->limit = limit;
+}
+
+/* Called and left with the lock, which it gives up meanwhile: the callback may load something itself. */
 static void tick_once(run *r)
 {
-    if (!r->team->tick(r->team->tick_ctx))
+    if (!r->team->tick)
         return;
-    pthread_mutex_lock(&r->lock);
+    pthread_mutex_unlock(&pool.lock);
+    int stops = r->team->tick(r->team->tick_ctx);
+    pthread_mutex_lock(&pool.lock);
+    if (!stops)
+        return;
     if (!r->status) {
         r->status = LDS_ERR_CANCELLED;
         lds_fail(&r->error, LDS_ERR_CANCELLED, "cancelled by the progress callback");
     }
     atomic_store(&r->stop, true);
-    pthread_mutex_unlock(&r->lock);
+    r->is_done = true;
 }
 
-/* Tick until all members have finished. */
-static void tick_along(run *r)
+/* Until the calling thread gets a seat, all is done, or the next tick is due. */
+static void wait_a_tick(run *r)
 {
-    bool running = true;
-    while (running) {
-        struct timespec until = after_ms(TICK_MS);
-        pthread_mutex_lock(&r->lock);
-        int timed_out = 0;
-        while (r->n_running && !timed_out)
-            timed_out = pthread_cond_timedwait(&r->idle, &r->lock, &until);
-        running = r->n_running;
-        pthread_mutex_unlock(&r->lock);
-        tick_once(r);
+    struct timespec until = lds_after_ms(TICK_MS);
+    int timed_out = 0;
+    while (!timed_out && !r->caller_is_seated && !(r->is_done && !r->n_seats)) {
+        if (r->team->tick || !r->n_seats)
+            timed_out = pthread_cond_timedwait(&r->changed, &pool.lock, &until);
+        else
+            pthread_cond_wait(&r->changed, &pool.lock);
     }
+    if (timed_out && !r->n_seats && !r->is_done) {
+        ask_for_seat();
+        overtake_stalled(r);
+    }
+}
+
+static void run_all(run *r)
+{
+    pthread_mutex_lock(&pool.lock);
+    join_queue(r);
+    seat_all();
+    if (!r->n_seats)
+        ask_for_seat();
+    do {
+        if (r->caller_is_seated) {
+            work(r, r->n_members);
+            r->caller_is_seated = false;
+            give_seat_back(r);
+        } else {
+            wait_a_tick(r);
+        }
+        tick_once(r);
+    } while (!r->is_done || r->n_seats);
+    leave_queue(r);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+/* Other teams need not be asked how many there may be where there are none. */
+static uint32_t limit_of(uint32_t n_threads)
+{
+    pthread_mutex_lock(&pool.lock);
+    bool is_alone = !pool.runs;
+    pthread_mutex_unlock(&pool.lock);
+    uint32_t available = is_alone ? 0 : lds_threads_available();
+    return available > n_threads ? available : n_threads;
 }
 
 static void run_init(run *r, const lds_team *team)
 {
-    *r = (run){.team = team, .error = LDS_ERROR_INIT};
-    pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->idle, &attr);
-    pthread_condattr_destroy(&attr);
+    *r = (run){.team = team, .caller = pthread_self(), .error = LDS_ERROR_INIT};
+    lds_cond_init(&r->changed);
 }
 
-lds_status lds_team_run(const lds_team *team, uint32_t n_threads, lds_error *err)
+lds_status lds_team_run(const lds_team *team, uint64_t n_tasks, uint32_t n_threads, lds_error *err)
 {
-    uint32_t own = team->tick ? 0 : 1, n = n_threads > own ? n_threads - own : 0;
-    member *members;
-    LDS_TRY(lds_calloc(&members, n, sizeof *members, err));
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, guard_forks);
     run r;
     run_init(&r, team);
-    uint32_t started = start(&r, members, n, own);
-    if (!team->tick || !started)
-        work_once(&r, 0);
-    if (team->tick)
-        tick_along(&r);
-    for (uint32_t i = 0; i < started; i++)
-        pthread_join(members[i].thread, NULL);
-    pthread_cond_destroy(&r.idle);
-    pthread_mutex_destroy(&r.lock);
-    free(members);
+    r.n_wanted = n_tasks < n_threads ? (uint32_t)n_tasks : n_threads;
+    r.n_wanted += !r.n_wanted;
+    r.n_members = r.n_wanted + 1;
+    lds_status status = lds_calloc(&r.members, r.n_members, sizeof *r.members, err);
+    if (!status) {
+        r.limit = limit_of(n_threads ? n_threads : 1);
+        run_all(&r);
+        for (uint32_t i = 0; i < r.n_members; i++)
+            if (r.members[i].state == ENDED)
+                pthread_join(r.members[i].thread, NULL);
+        status = r.status;
+    }
+    free(r.members);
+    pthread_cond_destroy(&r.changed);
     if (r.status && err) {
         size_t size = err->struct_size;
         *err = r.error;
         err->struct_size = size;
     }
-    return r.status;
+    return status;
 }

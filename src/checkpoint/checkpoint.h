@@ -13,10 +13,18 @@ typedef struct lds_file_identity {
     int64_t modified_ns;
 } lds_file_identity;
 
+/* What stands behind a file, as far as reading it goes. */
+typedef enum lds_fs {
+    LDS_FS_LOCAL,   /* a disk of this machine, or what looks like one: ext4, XFS, Btrfs, an overlay */
+    LDS_FS_MEMORY,  /* tmpfs and its like: there is no disk */
+    LDS_FS_NETWORK, /* another machine: a page fault may be a round trip */
+    LDS_FS_FUSE     /* another process, and who knows what behind it */
+} lds_fs;
+
 typedef struct lds_file {
     char *path;
     int fd;
-    bool is_remote; /* on a network file system, where mapping is slow */
+    lds_fs fs;
     lds_file_identity identity;
     char *header; /* the bytes that names and metadata of this file point into */
     size_t header_nbytes;
@@ -80,6 +88,12 @@ lds_status lds_file_check_unchanged(const lds_file *file, lds_error *err);
  * first. The error is without the file's name.
  */
 lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds_error *err);
+
+/*
+ * How many of nbytes at offset of a file are in the page cache: counted where the kernel counts (6.5), else
+ * estimated from a sample, and 0 if it does not say.
+ */
+uint64_t lds_file_resident(int fd, uint64_t offset, uint64_t nbytes);
 
 /*
  * The directory that path leads to: path itself, or the snapshot of "org/name" in the local hub cache.

@@ -11,13 +11,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/*
- * File systems where a page fault may be a round trip to another machine. FUSE is among them: what stands
- * behind it cannot be seen, and even where it is local, each fault goes through another process.
- */
-static bool is_network_file_system(uint32_t magic)
+static lds_fs kind_of_fs(uint32_t magic)
 {
     switch (magic) {
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+    case HUGETLBFS_MAGIC: return LDS_FS_MEMORY;
+    case FUSE_SUPER_MAGIC: return LDS_FS_FUSE;
     case NFS_SUPER_MAGIC:
     case SMB_SUPER_MAGIC:
     case CIFS_SUPER_MAGIC:
@@ -28,7 +28,6 @@ static bool is_network_file_system(uint32_t magic)
     case CODA_SUPER_MAGIC:
     case NCP_SUPER_MAGIC:
     case V9FS_MAGIC: /* also what shares folders with virtual machines */
-    case FUSE_SUPER_MAGIC:
     /* These are in no header of the kernel: */
     case 0x0BD00BD0: /* Lustre */
     case 0x47504653: /* GPFS, now IBM Storage Scale */
@@ -36,15 +35,15 @@ static bool is_network_file_system(uint32_t magic)
     case 0xAAD7AAEA: /* PanFS */
     case 0x20030528: /* OrangeFS */
     case 0x786F4256: /* VirtualBox shared folders */
-    case 0xBACBACBC: /* VMware shared folders */ return true;
-    default: return false;
+    case 0xBACBACBC: /* VMware shared folders */ return LDS_FS_NETWORK;
+    default: return LDS_FS_LOCAL;
     }
 }
 
-static bool is_on_network(int fd)
+static lds_fs fs_of(int fd)
 {
     struct statfs fs;
-    return !fstatfs(fd, &fs) && is_network_file_system((uint32_t)fs.f_type);
+    return fstatfs(fd, &fs) ? LDS_FS_LOCAL : kind_of_fs((uint32_t)fs.f_type);
 }
 
 static int64_t nanoseconds(struct timespec t)
@@ -169,7 +168,7 @@ static lds_status open_regular(lds_file *file, const char *path, lds_error *err)
     if (!S_ISREG(st.st_mode))
         return lds_fail(err, LDS_ERR_IO, "expected a regular file, found %s", kind_of(st.st_mode));
     identify(&file->identity, &st);
-    file->is_remote = is_on_network(file->fd);
+    file->fs = fs_of(file->fd);
     return LDS_OK;
 }
 

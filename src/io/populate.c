@@ -1,5 +1,5 @@
 /*
- * Making mapped pages present. The kernel can do it on request and report a failure as an error; a plain
+ * Making pages present before they are used. For mapped files, the kernel can do it on request and report a failure as an error; a plain
  * access would report it as a SIGBUS, which a library must not risk. Kernels before 5.14 lack the request: there
  * the bytes are read and thrown away, which leaves the pages resident and their first use cheap.
  */
@@ -11,6 +11,7 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; missing from the headers of older systems */
+#define MADV_POPULATE_WRITE 23
 #endif
 
 enum { SCRATCH_NBYTES = 64 << 10 };
@@ -34,4 +35,10 @@ lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, 
     while (failed && (errno == EINTR || errno == EAGAIN));
     /* Whatever went wrong, reading the same bytes finds out what it was, or does the work. */
     return failed ? read_through(fd, offset, nbytes, err) : LDS_OK;
+}
+
+void lds_memory_populate(void *data, size_t nbytes)
+{
+    size_t into_page = (uintptr_t)data % lds_page_nbytes();
+    (void)!madvise((char *)data - into_page, nbytes + into_page, MADV_POPULATE_WRITE);
 }

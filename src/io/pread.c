@@ -1,34 +1,33 @@
-/* The blocking source: the read happens when it is waited for. */
-#include "src/base/memory.h"
-#include "src/checkpoint/checkpoint.h"
-#include "src/io/source.h"
+/*
+ * Reads by pread(2), one at a time on each of a number of threads: what is left where there is no io_uring. The
+ * threads sleep in the kernel nearly all of the time, so there may be many more of them than processors.
+ */
+#include "src/io/input.h"
 
-struct lds_reader {
-    lds_read *pending;
-};
-
-static lds_status pread_open(lds_reader **reader, lds_error *err)
+static void pread_run(lds_input *input)
 {
-    return lds_calloc(reader, 1, sizeof **reader, err);
+    pthread_mutex_lock(&input->lock);
+    for (;;) {
+        lds_read *read = lds_input_take(input);
+        if (read) {
+            pthread_mutex_unlock(&input->lock);
+            lds_read_blocking(input, read);
+            pthread_mutex_lock(&input->lock);
+            lds_input_finish(input, read);
+        } else if (input->is_ending) {
+            break;
+        } else {
+            input->n_idle++;
+            pthread_cond_wait(&input->work, &input->lock);
+            input->n_idle--;
+        }
+    }
+    pthread_mutex_unlock(&input->lock);
 }
 
-static lds_status pread_submit(lds_reader *reader, lds_read *read, lds_error *err)
+static void pread_wake(lds_input *input)
 {
-    (void)err;
-    reader->pending = read;
-    return LDS_OK;
+    pthread_cond_signal(&input->work);
 }
 
-static lds_status pread_wait(lds_reader *reader, lds_read **read, lds_error *err)
-{
-    lds_read *r = *read = reader->pending;
-    reader->pending = NULL;
-    return lds_file_read(r->fd, r->data, r->nbytes, r->offset, err);
-}
-
-static void pread_close(lds_reader *reader)
-{
-    free(reader);
-}
-
-const lds_source lds_source_pread = {"pread", 1, pread_open, pread_submit, pread_wait, pread_close};
+const lds_source lds_source_pread = {LDS_MAX_IO_THREADS, pread_run, pread_wake};

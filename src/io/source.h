@@ -1,41 +1,112 @@
 /*
- * The way bytes come in. A source hands each worker a reader; a worker submits reads, as many as the reader
- * takes at once, and waits for whichever comes first. A blocking source takes one; one that keeps a queue in
- * the kernel takes many, and the worker converts one block while the others are on their way.
+ * The way bytes come in.
+ *
+ * An input belongs to one load. Each worker opens a reader on it, submits reads, as many as the reader has, and
+ * waits for whichever comes first: so a worker converts one block while the next ones are on their way. What the
+ * page cache has is copied at once by the worker itself, while the block is still going to be in its cache;
+ * everything else is done by the input's own threads. These wait for the system in the worker's place, so that a
+ * read that never returns keeps no load from returning: what it reads into is kept until it does.
  */
 #ifndef LDS_IO_SOURCE_H
 #define LDS_IO_SOURCE_H
 
-#include "src/base/error.h"
+#include <stdatomic.h>
 
-typedef struct lds_read {
-    int fd;
-    uint64_t offset;
-    size_t nbytes;
-    void *data;
-} lds_read;
+#include "src/checkpoint/checkpoint.h"
+#include "src/network/storage.h"
+#include "src/plan/policy.h"
 
+/* What direct reads need offsets, lengths and addresses to be multiples of: enough for all disks there are. */
+enum { LDS_DIRECT_NBYTES = 4096, LDS_MAX_DEPTH = 64 };
+
+/* Of a read of which is known what was in the page cache: longer ones leave there what they brought in. */
+enum { LDS_MAX_PAGES = 1024 };
+
+typedef struct lds_input lds_input;
 typedef struct lds_reader lds_reader;
 
-typedef struct lds_source {
-    const char *name;
-    uint32_t depth; /* reads that a reader takes at once */
-    lds_status (*open)(lds_reader **reader, lds_error *err);
-    /* The read must stay where it is until it has been waited for. */
-    lds_status (*submit)(lds_reader *reader, lds_read *read, lds_error *err);
-    /* A read that is now complete. An error is about *read; the others are still to be waited for. */
-    lds_status (*wait)(lds_reader *reader, lds_read **read, lds_error *err);
-    /* Nothing may be under way. */
-    void (*close)(lds_reader *reader);
-} lds_source;
+typedef struct lds_read {
+    /* For the worker to set before each submit. */
+    uint32_t file; /* of the input's */
+    uint64_t offset;
+    size_t nbytes;
+    uint8_t *data;
+    /*
+     * data is congruent to offset modulo LDS_DIRECT_NBYTES, and what lies around it up to the next multiples
+     * may be written to, with what the file has there. Without it the read is never a direct one.
+     */
+    bool has_margins;
+    lds_storage *storage; /* that data is in; NULL for what must not be written to after the load */
+    const void *tag;      /* whatever the worker likes */
 
-/* Plain pread(2), one read at a time. */
-extern const lds_source lds_source_pread;
+    lds_storage *buffer; /* the worker's, for as long as the input lives; NULL until it puts one there */
+
+    /* The input's own. */
+    struct lds_read *next;
+    lds_reader *reader;
+    uint64_t at;  /* the first byte of the file that is not there yet */
+    int os_errno; /* why it failed, or 0; with at short of the end: the file ends there */
+    uint32_t n_refusals;
+    bool is_direct;
+    bool is_kept;                            /* a reference to storage is held */
+    bool has_note;                           /* of what was in the page cache before: */
+    unsigned char was_cached[LDS_MAX_PAGES]; /* page by page, as of mincore(2) */
+} lds_read;
+
+typedef struct lds_input_options {
+    const lds_file *files;
+    size_t n_files;
+    lds_source_kind kind; /* what is wanted; what the system does not offer is replaced */
+    uint32_t depth;       /* of each reader, 1 to LDS_MAX_DEPTH */
+    /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
+    bool is_resident;
+    bool keep_cache; /* what is read stays in the page cache; else what was not there before does not */
+} lds_input_options;
+
+lds_status lds_input_new(lds_input **input, const lds_input_options *options, lds_error *err);
+
+/* What it has come to be, and why it is not what was wanted: a string constant, or NULL. Ask at the end. */
+lds_source_kind lds_input_kind(const lds_input *input);
+const char *lds_input_fallback(const lds_input *input);
+
+/*
+ * End. Reads that are under way are waited for shortly; what then is still under way into storage of the
+ * library's is left to end by itself, with what it needs. Into other memory it is waited for. NULL does nothing.
+ */
+void lds_input_close(lds_input *input);
+
+/* A worker's reader: one that was given back, or a new one. It lives as long as the input. */
+lds_status lds_reader_open(lds_reader **reader, lds_input *input, lds_error *err);
+void lds_reader_close(lds_reader *reader);
+
+/* A read that is not under way, the one that was last used; NULL if all are. */
+lds_read *lds_reader_idle(lds_reader *reader);
+
+/* Begin a read that was got from lds_reader_idle(). True if it is complete already. */
+bool lds_reader_submit(lds_reader *reader, lds_read *read);
+
+/*
+ * A read that is complete, idle again from now on: there must be one under way. LDS_ERR_CANCELLED with *read
+ * NULL if *stop becomes true first. Any other error is about *read: LDS_ERR_IO, LDS_ERR_CHANGED if the file ended.
+ */
+lds_status lds_reader_wait(lds_reader *reader, lds_read **read, const atomic_bool *stop, lds_error *err);
+
+/* How many are under way. */
+uint32_t lds_reader_n_under_way(const lds_reader *reader);
+
+/* Whether reads of this file are direct, if they have margins. */
+bool lds_input_is_direct(const lds_input *input, uint32_t file);
 
 /*
  * Make the pages of data[0..nbytes), in a mapping of fd whose first byte is at offset of the file, present, or
  * at least resident, without ever touching one: a file that has shrunk is LDS_ERR_CHANGED, not a SIGBUS.
  */
 lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err);
+
+/*
+ * Ask for the pages of fresh memory in one call, before a block is written to it. It is advice: where the kernel
+ * does not take it, the writes bring the pages in one by one.
+ */
+void lds_memory_populate(void *data, size_t nbytes);
 
 #endif

@@ -1,8 +1,13 @@
 /*
- * Cutting runs into blocks. The cut is in bytes of the file, at multiples of 64, so never inside an element, and
- * never inside a cache line of a destination that began on one.
+ * Cutting runs into blocks.
+ *
+ * What the page cache has is cut at multiples of 64 bytes of a run, so never inside an element, and never inside a
+ * cache line of a destination that began on one. What comes from a disk comes in whole pages, so those blocks end
+ * where pages do: cut elsewhere, two blocks would both read the page between them.
  */
 #include "src/load/blocks.h"
+
+#include "src/dtype/dtype.h"
 
 /* Bytes between two runs that are worth reading over to save a system call. */
 enum { MAX_GAP_NBYTES = 64 << 10 };
@@ -32,18 +37,35 @@ static bool extend(lds_blocks *blocks, uint32_t file, uint64_t offset, uint64_t 
     return true;
 }
 
-lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, bool mapped, uint64_t block_nbytes,
-                          lds_error *err)
+/* How much of a run the block that begins at done takes. */
+static uint64_t cut(const lds_run *run, const lds_plan *plan, uint64_t done, uint64_t nbytes,
+                    const lds_cut *how)
 {
+    if (nbytes - done <= how->block_nbytes)
+        return nbytes - done;
+    uint32_t element_nbytes = lds_dtype_bits((lds_dtype)plan->checkpoint->tensors[run->tensor].dtype) / 8;
+    uint64_t end = run->file_offset + done + how->block_nbytes, into_unit = end % how->unit_nbytes;
+    /* An element that lies across two units cannot be cut there; one of less than a byte never stands alone. */
+    if (!element_nbytes || run->file_offset % element_nbytes || into_unit >= how->block_nbytes)
+        return how->block_nbytes;
+    return how->block_nbytes - into_unit;
+}
+
+lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cut *how, lds_error *err)
+{
+    lds_cut c = *how;
+    if (!c.unit_nbytes)
+        c.unit_nbytes = 1;
+
     for (size_t r = 0; r < plan->n_runs; r++) {
         const lds_run *run = &plan->runs[r];
         uint64_t nbytes = run_nbytes(run, plan);
         uint32_t file = plan->checkpoint->tensors[run->tensor].file;
-        if (!nbytes || is_mapped(run, plan) != mapped ||
-            extend(blocks, file, run->file_offset, nbytes, block_nbytes))
+        if (!nbytes || is_mapped(run, plan) != how->mapped ||
+            extend(blocks, file, run->file_offset, nbytes, how->block_nbytes))
             continue;
-        for (uint64_t done = 0; done < nbytes; done += block_nbytes) {
-            uint64_t n = nbytes - done < block_nbytes ? nbytes - done : block_nbytes;
+        for (uint64_t done = 0, n; done < nbytes; done += n) {
+            n = cut(run, plan, done, nbytes, &c);
             LDS_TRY(lds_grow(&blocks->data, &blocks->capacity, blocks->n + 1, sizeof *blocks->data, err));
             blocks->data[blocks->n++] = (lds_block){run->file_offset + done, n, done, r, file};
         }

@@ -17,12 +17,17 @@ typedef struct lds_blocks {
     size_t n, capacity;
 } lds_blocks;
 
+typedef struct lds_cut {
+    uint64_t block_nbytes; /* most bytes of a block, a multiple of 64 and of unit_nbytes */
+    uint64_t unit_nbytes; /* of the file: runs are cut where one ends if elements allow; 0 for no such wish */
+    bool mapped;          /* the runs that are mapped, or the others */
+} lds_cut;
+
 /*
- * Cut the mapped runs, or the others, into blocks of at most block_nbytes, a multiple of 64. Runs with little
- * between them share a block. *blocks starts zeroed; its data is freed by the caller in any case.
+ * Cut runs into blocks. Runs with little between them share a block. *blocks starts zeroed; its data is freed by
+ * the caller in any case.
  */
-lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, bool mapped, uint64_t block_nbytes,
-                          lds_error *err);
+lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cut *how, lds_error *err);
 
 /* One run's part of a block. */
 typedef struct lds_piece {

@@ -6,16 +6,24 @@
  * place, which cannot fail. Parameters in the caller's memory are the exception, since they are where they are:
  * when a load fails after it began to write, they lose their storage.
  */
-#include "src/load/transfer.h"
-
+#include "src/base/clock.h"
+#include "src/base/machine.h"
 #include "src/dtype/dtype.h"
+#include "src/load/cache.h"
+#include "src/network/pool.h"
 #include "src/network/refill.h"
+
+enum { CHECKED_NBYTES = 16 << 20 };
 
 typedef struct load {
     lds_plan *plan;
     const lds_load_options *options;
     lds_transfers transfers;
+    lds_cache cache;
+    lds_transfers cached; /* from the cache's entry, if there is one */
     uint64_t started_ns;
+    uint64_t lap_ns; /* when the last phase ended */
+    lds_lane lane;   /* of the calling thread */
     uint64_t total_nbytes;
     _Atomic uint64_t done_nbytes;
     bool touched_callers; /* bytes may have been written into the caller's memory */
@@ -24,6 +32,15 @@ typedef struct load {
 static double seconds_since(uint64_t start_ns)
 {
     return (double)(lds_now_ns() - start_ns) / 1e9;
+}
+
+/* End a phase: what has passed since the last one ended is its time, so that all add up to the whole. */
+static void end_phase(load *l, const char *name, double *seconds)
+{
+    uint64_t now = lds_now_ns();
+    lds_lane_add(&l->lane, name, l->lap_ns, now, 0);
+    *seconds += (double)(now - l->lap_ns) / 1e9;
+    l->lap_ns = now;
 }
 
 static int tick(void *ctx)
@@ -40,29 +57,29 @@ static int tick(void *ctx)
 }
 
 /* Map each file that has mapped targets, from the first byte of the first one to the last of the last. */
-static lds_status map_files(load *l, lds_error *err)
+static lds_status map_files(lds_transfers *transfers, lds_error *err)
 {
-    const lds_plan *plan = l->plan;
+    const lds_plan *plan = transfers->plan;
     size_t n_files = plan->checkpoint->n_files;
     uint64_t page_nbytes = lds_page_nbytes(), *ends;
-    LDS_TRY(lds_calloc(&l->transfers.mappings, n_files, sizeof *l->transfers.mappings, err));
-    LDS_TRY(lds_calloc(&l->transfers.map_offsets, n_files, sizeof *l->transfers.map_offsets, err));
+    LDS_TRY(lds_calloc(&transfers->mappings, n_files, sizeof *transfers->mappings, err));
+    LDS_TRY(lds_calloc(&transfers->map_offsets, n_files, sizeof *transfers->map_offsets, err));
     LDS_TRY(lds_calloc(&ends, n_files, sizeof *ends, err));
     for (size_t i = 0; i < plan->n_targets; i++) {
         const lds_target *t = &plan->targets[i];
         if (t->place != LDS_PLACE_MAPPED)
             continue;
         if (!ends[t->file]) /* targets are in file order */
-            l->transfers.map_offsets[t->file] = t->offset & ~(page_nbytes - 1);
+            transfers->map_offsets[t->file] = t->offset & ~(page_nbytes - 1);
         ends[t->file] = t->offset + t->nbytes;
     }
     lds_status status = LDS_OK;
     for (size_t f = 0; f < n_files && !status; f++) {
         const lds_file *file = &plan->checkpoint->files[f];
-        uint64_t offset = l->transfers.map_offsets[f];
+        uint64_t offset = transfers->map_offsets[f];
         if (!ends[f])
             continue;
-        status = lds_storage_map(&l->transfers.mappings[f], file->fd, offset, ends[f] - offset, err);
+        status = lds_storage_map(&transfers->mappings[f], file->fd, offset, ends[f] - offset, err);
         if (status)
             lds_error_context(err, status, file->path, NULL);
     }
@@ -70,13 +87,60 @@ static lds_status map_files(load *l, lds_error *err)
     return status;
 }
 
+/*
+ * Refuse what there is no room for, while the error can still be told: beyond it the kernel would kill the process.
+ * What is too small to matter is not looked at, which would take longer than the load.
+ */
+static lds_status check_room(const load *l, lds_error *err)
+{
+    const lds_load_options *o = l->options;
+    uint64_t needed = l->plan->arena_nbytes, idle = o->pool ? lds_pool_idle_nbytes(o->pool) : 0;
+    needed = l->plan->stats.peak_nbytes - (idle < needed ? idle : needed);
+    if (o->overcommit || o->allocator || o->hugetlb || needed < CHECKED_NBYTES)
+        return LDS_OK;
+    bool by_cgroup;
+    uint64_t available = lds_memory_available_in("", &by_cgroup);
+    if (needed <= available)
+        return LDS_OK;
+    return lds_fail(err, LDS_ERR_MEMORY, "out of memory: needs %.2f GB, %s %.2f GB", (double)needed / 1e9,
+                    by_cgroup ? "the control group allows" : "the system has", (double)available / 1e9);
+}
+
+static lds_status take_arena(load *l, lds_error *err)
+{
+    uint64_t nbytes = l->plan->arena_nbytes;
+    LDS_TRY(check_room(l, err));
+    if (l->options->pool)
+        return lds_pool_take(&l->transfers.arena, &l->transfers.used_nbytes, l->options->pool, nbytes, err);
+    if (l->options->hugetlb)
+        return lds_storage_new_hugetlb(&l->transfers.arena, nbytes, err);
+    l->transfers.is_callers_arena = l->options->allocator;
+    l->transfers.used_nbytes = l->options->allocator ? UINT64_MAX : 0;
+    return lds_storage_new(&l->transfers.arena, nbytes, l->options->allocator, err);
+}
+
+/* An entry's parameters without elements cannot be mapped, but have an address. */
+static lds_status map_cached(load *l, lds_error *err)
+{
+    LDS_TRY(map_files(&l->cached, err));
+    uint64_t nbytes = l->cache.plan->arena_nbytes;
+    return nbytes ? lds_storage_new(&l->cached.arena, nbytes, NULL, err) : LDS_OK;
+}
+
 static lds_status take_memory(load *l, lds_error *err)
 {
     if (l->plan->stats.mapped_nbytes)
-        LDS_TRY(map_files(l, err));
+        LDS_TRY(map_files(&l->transfers, err));
+    if (l->cache.plan)
+        LDS_TRY(map_cached(l, err));
     if (l->plan->arena_nbytes)
-        LDS_TRY(lds_storage_new(&l->transfers.arena, l->plan->arena_nbytes, l->options->allocator, err));
-    return l->options->lazy ? LDS_OK : lds_transfers_populate(&l->transfers, err);
+        LDS_TRY(take_arena(l, err));
+    if (l->plan->is_prefetched)
+        LDS_TRY(lds_transfers_prefetch(&l->transfers, err));
+    if (l->plan->is_lazy)
+        return LDS_OK;
+    LDS_TRY(lds_transfers_populate(&l->transfers, err));
+    return l->cache.plan ? lds_transfers_populate(&l->cached, err) : LDS_OK;
 }
 
 static lds_status initialise(load *l, lds_error *err)
@@ -110,16 +174,25 @@ static lds_status check_files(const lds_plan *plan, lds_error *err)
     return LDS_OK;
 }
 
-static void place_params(load *l)
+static void place_params(const lds_transfers *transfers)
 {
-    for (size_t i = 0; i < l->plan->n_targets; i++) {
-        const lds_target *t = &l->plan->targets[i];
-        lds_storage *storage =
-            t->place == LDS_PLACE_MAPPED ? l->transfers.mappings[t->file] : l->transfers.arena;
+    for (size_t i = 0; i < transfers->plan->n_targets; i++) {
+        const lds_target *t = &transfers->plan->targets[i];
+        lds_storage *storage = t->place == LDS_PLACE_MAPPED ? transfers->mappings[t->file] : transfers->arena;
         if (t->place != LDS_PLACE_CALLERS)
-            lds_param_place(t->param, lds_storage_retain(storage), lds_target_data(&l->transfers, t),
+            lds_param_place(t->param, lds_storage_retain(storage), lds_target_data(transfers, t),
                             (lds_dtype)t->dtype);
     }
+}
+
+static void release_memory(lds_transfers *transfers)
+{
+    if (transfers->mappings)
+        for (size_t f = 0; f < transfers->plan->checkpoint->n_files; f++)
+            lds_storage_release(transfers->mappings[f]);
+    free(transfers->mappings);
+    free(transfers->map_offsets);
+    lds_storage_release(transfers->arena);
 }
 
 static void drop_callers(load *l)
@@ -129,46 +202,77 @@ static void drop_callers(load *l)
             lds_param_place(l->plan->targets[i].param, NULL, NULL, (lds_dtype)l->plan->targets[i].dtype);
 }
 
+/* What the cache has need not be read. */
+static lds_status look_into_cache(load *l, lds_error *err)
+{
+    lds_report *report = l->plan->report;
+    if (!l->options->cache)
+        return LDS_OK;
+    lds_error problem = LDS_ERROR_INIT;
+    LDS_TRY(lds_cache_find(&l->cache, l->plan, l->options, &problem, err));
+    l->cached.plan = l->cache.plan;
+    if (problem.code)
+        return lds_report_note_cache(report, err, "not stored: %s", problem.message);
+    return lds_report_note_cache(report, err, "%s", l->cache.plan ? "hit" : "nothing to store");
+}
+
+/* That it cannot be kept is no failure of the load. */
+static lds_status fill_cache(load *l, lds_error *err)
+{
+    lds_report *report = l->plan->report;
+    if (!l->cache.is_wanted || l->cache.plan)
+        return LDS_OK;
+    lds_error problem = LDS_ERROR_INIT;
+    lds_status status = lds_cache_store(&l->cache, &l->transfers, l->options, &problem);
+    if (status == LDS_ERR_CANCELLED)
+        return lds_fail(err, status, "%s", problem.message);
+    return status ? lds_report_note_cache(report, err, "not stored: %s", problem.message)
+                  : lds_report_note_cache(report, err, "stored");
+}
+
 /* The steps up to the point of no return, each with its time. */
 static lds_status execute(load *l, lds_error *err)
 {
     lds_report_stats *stats = &l->plan->report->stats;
-    stats->plan_seconds = seconds_since(l->started_ns);
-    uint64_t at = lds_now_ns();
+    end_phase(l, "plan", &stats->plan_seconds);
+    LDS_TRY(look_into_cache(l, err));
+    end_phase(l, "cache", &stats->cache_seconds);
     LDS_TRY(take_memory(l, err));
-    stats->memory_seconds = seconds_since(at);
-    at = lds_now_ns();
+    end_phase(l, "memory", &stats->memory_seconds);
     l->touched_callers = true;
     LDS_TRY(lds_transfers_read(&l->transfers, err));
-    stats->transfer_seconds = seconds_since(at);
+    end_phase(l, "transfer", &stats->transfer_seconds);
     stats->read_seconds = (double)atomic_load(&l->transfers.read_ns) / 1e9;
     stats->convert_seconds = (double)atomic_load(&l->transfers.convert_ns) / 1e9;
-    at = lds_now_ns();
     LDS_TRY(initialise(l, err));
-    stats->init_seconds = seconds_since(at);
+    end_phase(l, "init", &stats->init_seconds);
     LDS_TRY(check_files(l->plan, err));
+    if (l->cache.plan)
+        LDS_TRY(check_files(l->cache.plan, err));
     if (l->options->progress && tick(l))
         return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
+    end_phase(l, "check", &stats->check_seconds);
+    LDS_TRY(fill_cache(l, err));
+    end_phase(l, "cache", &stats->cache_seconds);
+    stats->seconds = (double)(l->lap_ns - l->started_ns) / 1e9;
     return LDS_OK;
 }
 
 static lds_status finish(load *l, lds_error *err)
 {
     lds_status status = execute(l, err);
-    if (!status) {
-        l->plan->report->stats.seconds = seconds_since(l->started_ns);
-        status = lds_report_compose(l->plan->report, err);
-    }
     if (!status)
-        place_params(l);
-    else if (l->touched_callers)
+        status = lds_report_compose(l->plan->report, err);
+    if (!status) {
+        place_params(&l->transfers);
+        if (l->cache.plan)
+            place_params(&l->cached);
+    } else if (l->touched_callers) {
         drop_callers(l);
-    if (l->transfers.mappings)
-        for (size_t f = 0; f < l->plan->checkpoint->n_files; f++)
-            lds_storage_release(l->transfers.mappings[f]);
-    free(l->transfers.mappings);
-    free(l->transfers.map_offsets);
-    lds_storage_release(l->transfers.arena);
+    }
+    release_memory(&l->transfers);
+    release_memory(&l->cached);
+    lds_cache_end(&l->cache);
     return status;
 }
 
@@ -177,17 +281,22 @@ lds_status lds_load(lds_network *network, const lds_checkpoint *checkpoint, cons
 {
     lds_load_options checked;
     load l = {.options = &checked, .started_ns = lds_now_ns()};
+    l.lap_ns = l.started_ns;
     if (report)
         *report = NULL;
     LDS_TRY(lds_load_options_check(&checked, options, err));
     LDS_TRY(lds_plan_make(&l.plan, network, checkpoint, &checked, report, err));
     l.transfers.plan = l.plan;
-    l.transfers.has_callers_arena = checked.allocator;
     l.transfers.done_nbytes = &l.done_nbytes;
     l.transfers.tick = checked.progress ? tick : NULL;
     l.transfers.tick_ctx = &l;
-    l.total_nbytes = l.plan->stats.read_nbytes + (checked.lazy ? 0 : l.plan->stats.mapped_nbytes);
+    l.total_nbytes = l.plan->stats.read_nbytes + (l.plan->is_lazy ? 0 : l.plan->stats.mapped_nbytes);
+    l.transfers.trace = l.lane.trace = checked.trace;
+    l.transfers.trace_load = l.lane.load = lds_trace_begin_load(checked.trace, checkpoint->path);
+    l.cached = l.transfers;
+    l.cached.plan = NULL;
     lds_status status = finish(&l, err);
+    lds_lane_end(&l.lane);
     if (!status && report) {
         *report = l.plan->report;
         l.plan->report = NULL;

@@ -8,20 +8,14 @@
  */
 #include "src/load/transfer.h"
 
-#include <time.h>
+#include <fcntl.h>
 
+#include "src/base/clock.h"
 #include "src/base/threads.h"
 #include "src/dtype/stream.h"
 #include "src/io/source.h"
 
-enum { CLAIM_BLOCKS = 8, MAX_DEPTH = 64, POPULATE_NBYTES = 16 << 20 };
-
-uint64_t lds_now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+enum { CLAIM_BLOCKS = 4, LINE_NBYTES = 64, POPULATE_NBYTES = 16 << 20 };
 
 uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *target)
 {
@@ -38,7 +32,9 @@ uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *targe
 typedef struct queue {
     lds_transfers *transfers;
     lds_blocks blocks;
+    lds_input *input;
     atomic_size_t next;
+    atomic_bool give_way;
 } queue;
 
 /* A worker's share of the queue: the blocks that it has claimed and not yet begun. */
@@ -49,6 +45,8 @@ typedef struct claim {
 static const lds_block *take(queue *q, claim *c)
 {
     if (c->at == c->end) {
+        if (lds_team_gives_way(&q->give_way))
+            return NULL;
         c->at = atomic_fetch_add_explicit(&q->next, CLAIM_BLOCKS, memory_order_relaxed);
         c->end = c->at + CLAIM_BLOCKS;
     }
@@ -71,59 +69,83 @@ static lds_status fail_in_block(const queue *q, const lds_block *block, lds_stat
 static lds_status run_team(queue *q, lds_status (*work)(void *, uint32_t, const atomic_bool *, lds_error *),
                            uint32_t n_threads, lds_error *err)
 {
-    lds_team team = {work, q, q->transfers->tick, q->transfers->tick_ctx};
+    lds_team team = {work, q, q->transfers->tick, q->transfers->tick_ctx, &q->give_way};
     size_t n_claims = (q->blocks.n + CLAIM_BLOCKS - 1) / CLAIM_BLOCKS;
-    return q->blocks.n ? lds_team_run(&team, n_claims < n_threads ? (uint32_t)n_claims : n_threads, err)
-                       : LDS_OK;
+    return q->blocks.n ? lds_team_run(&team, n_claims, n_threads, err) : LDS_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+static lds_lane lane_of(const lds_transfers *t, uint32_t worker)
+{
+    return (lds_lane){.trace = t->trace, .load = t->trace_load, .number = worker + 1};
+}
+
 static lds_status populate_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
-    (void)worker;
     queue *q = ctx;
     lds_transfers *t = q->transfers;
+    lds_lane lane = lane_of(t, worker);
+    lds_status status = LDS_OK;
     claim c = {0};
-    for (const lds_block *b; !atomic_load_explicit(stop, memory_order_relaxed) && (b = take(q, &c));) {
+    for (const lds_block *b;
+         !status && !atomic_load_explicit(stop, memory_order_relaxed) && (b = take(q, &c));) {
         uint8_t *data = (uint8_t *)t->mappings[b->file]->data + (b->offset - t->map_offsets[b->file]);
-        lds_status status = lds_map_populate(data, (size_t)b->nbytes, file_of(q, b)->fd, b->offset, err);
+        uint64_t began = lds_now_ns();
+        status = lds_map_populate(data, (size_t)b->nbytes, file_of(q, b)->fd, b->offset, err);
+        lds_lane_add(&lane, "page faults", began, lds_now_ns(), b->nbytes);
         if (status)
-            return fail_in_block(q, b, status, err);
+            fail_in_block(q, b, status, err);
         atomic_fetch_add_explicit(t->done_nbytes, b->nbytes, memory_order_relaxed);
     }
+    lds_lane_end(&lane);
+    return status;
+}
+
+/* It is a wish: a file system that does not know it reads when it is read from. */
+static lds_status prefetch_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
+{
+    (void)worker, (void)err;
+    queue *q = ctx;
+    claim c = {0};
+    for (const lds_block *b; !atomic_load_explicit(stop, memory_order_relaxed) && (b = take(q, &c));)
+        posix_fadvise(file_of(q, b)->fd, (off_t)b->offset, (off_t)b->nbytes, POSIX_FADV_WILLNEED);
     return LDS_OK;
 }
 
-lds_status lds_transfers_populate(lds_transfers *transfers, lds_error *err)
+static lds_status run_over(lds_transfers *transfers, bool mapped,
+                           lds_status (*work)(void *, uint32_t, const atomic_bool *, lds_error *),
+                           lds_error *err)
 {
     queue q = {.transfers = transfers};
-    lds_status status = lds_blocks_cut(&q.blocks, transfers->plan, true, POPULATE_NBYTES, err);
+    const lds_cut cut = {.block_nbytes = POPULATE_NBYTES, .mapped = mapped};
+    lds_status status = lds_blocks_cut(&q.blocks, transfers->plan, &cut, err);
     if (!status)
-        status = run_team(&q, populate_worker, transfers->plan->max_threads, err);
+        status = run_team(&q, work, transfers->plan->max_threads, err);
     free(q.blocks.data);
     return status;
 }
 
-/* ------------------------------------------------------------------------------------------------------- */
+lds_status lds_transfers_prefetch(lds_transfers *transfers, lds_error *err)
+{
+    LDS_TRY(run_over(transfers, false, prefetch_worker, err));
+    return run_over(transfers, true, prefetch_worker, err);
+}
 
-/* One read of a worker, and where its bytes go until they are converted. */
-typedef struct slot {
-    lds_read read;
-    const lds_block *block;
-    lds_storage *buffer; /* made when first needed */
-} slot;
+lds_status lds_transfers_populate(lds_transfers *transfers, lds_error *err)
+{
+    return run_over(transfers, true, populate_worker, err);
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
 
 typedef struct reading {
     queue *q;
-    const lds_source *source;
+    lds_input *input;
     lds_reader *reader;
     claim claim;
-    uint32_t n_in_flight;
-    uint32_t n_free;
-    slot slots[MAX_DEPTH];
-    slot *free_slots[MAX_DEPTH];
     uint64_t read_ns, convert_ns;
+    lds_lane lane;
 } reading;
 
 static const lds_target *target_of(const lds_plan *plan, const lds_run *run)
@@ -131,121 +153,220 @@ static const lds_target *target_of(const lds_plan *plan, const lds_run *run)
     return &plan->targets[run->target];
 }
 
+/* The bytes of a run's parameter that nbytes of its tensor become. */
+static uint64_t param_nbytes(const lds_plan *plan, const lds_run *run, uint64_t nbytes)
+{
+    lds_dtype src = (lds_dtype)plan->checkpoint->tensors[run->tensor].dtype;
+    lds_dtype dst = (lds_dtype)target_of(plan, run)->dtype;
+    return src == dst ? nbytes : nbytes / (lds_dtype_bits(src) / 8) * (lds_dtype_bits(dst) / 8);
+}
+
 /* Where a piece's first element goes. */
 static uint8_t *piece_data(const lds_transfers *t, const lds_piece *piece)
 {
-    const lds_target *target = target_of(t->plan, piece->run);
-    const lds_tensor *tensor = &t->plan->checkpoint->tensors[piece->run->tensor];
-    uint64_t into_run = piece->run_nbytes_before;
-    if (tensor->dtype != target->dtype)
-        into_run = into_run / (lds_dtype_bits((lds_dtype)tensor->dtype) / 8) *
-                   (lds_dtype_bits((lds_dtype)target->dtype) / 8);
-    return lds_target_data(t, target) + piece->run->param_offset + into_run;
+    return lds_target_data(t, target_of(t->plan, piece->run)) + piece->run->param_offset +
+           param_nbytes(t->plan, piece->run, piece->run_nbytes_before);
 }
 
-/* Where a block can be read to without a buffer, or NULL. */
-static uint8_t *direct_data(const lds_transfers *t, const lds_block *block)
+/*
+ * Fresh pages are asked for before the block is read: asked for while it is converted, clearing them would push
+ * the block out of the cache. Parameters lie in the arena in the order of the file, so that a block's are
+ * neighbours.
+ */
+static void populate_block(const lds_transfers *t, const lds_block *block)
 {
-    lds_piece piece = {0};
-    if (!lds_block_next(block, t->plan, &piece) || piece.nbytes != block->nbytes)
-        return NULL;
-    const lds_tensor *tensor = &t->plan->checkpoint->tensors[piece.run->tensor];
-    return tensor->dtype == target_of(t->plan, piece.run)->dtype ? piece_data(t, &piece) : NULL;
+    uint8_t *begin = NULL, *end = NULL;
+    for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);) {
+        const lds_target *target = target_of(t->plan, piece.run);
+        if (target->place != LDS_PLACE_ARENA || target->offset < t->used_nbytes)
+            continue;
+        begin = begin ? begin : piece_data(t, &piece);
+        end = piece_data(t, &piece) + param_nbytes(t->plan, piece.run, piece.nbytes);
+    }
+    if (begin < end)
+        lds_memory_populate(begin, (size_t)(end - begin));
+}
+
+/* What a block is read to without a buffer. */
+typedef struct destination {
+    uint8_t *data; /* NULL if it needs one */
+    bool is_arenas;
+    bool is_in_stretch; /* all of it */
+} destination;
+
+static destination destination_of(const lds_transfers *t, const lds_block *block)
+{
+    destination d = {.is_arenas = true, .is_in_stretch = true};
+    uint64_t end = block->offset;
+    for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece); end = piece.offset + piece.nbytes) {
+        const lds_tensor *tensor = &t->plan->checkpoint->tensors[piece.run->tensor];
+        uint8_t *at = piece_data(t, &piece);
+        const lds_target *target = target_of(t->plan, piece.run);
+        d.data = d.data ? d.data : at;
+        d.is_arenas &= target->place == LDS_PLACE_ARENA;
+        d.is_in_stretch &= target->is_in_stretch;
+        if (tensor->dtype != target->dtype || piece.offset != end ||
+            at != d.data + (size_t)(end - block->offset))
+            return (destination){0};
+    }
+    return d;
+}
+
+static void convert_piece(const lds_transfers *t, const lds_piece *piece, const uint8_t *from)
+{
+    const lds_target *target = target_of(t->plan, piece->run);
+    lds_dtype src = (lds_dtype)t->plan->checkpoint->tensors[piece->run->tensor].dtype;
+    lds_dtype dst = (lds_dtype)target->dtype;
+    uint8_t *to = piece_data(t, piece);
+    if (src == dst) {
+        memcpy(to, from, (size_t)piece->nbytes);
+        return;
+    }
+    size_t in_nbytes = lds_dtype_bits(src) / 8, out_nbytes = lds_dtype_bits(dst) / 8;
+    size_t n = (size_t)piece->nbytes / in_nbytes;
+    if (target->place == LDS_PLACE_CALLERS || target->offset < t->used_nbytes) {
+        lds_convert_stream(to, dst, from, src, n);
+        return;
+    }
+    /* Kernels store whole vectors from the first element on: they had better begin on a cache line. */
+    size_t head = -(uintptr_t)to % LINE_NBYTES / out_nbytes;
+    head = head < n ? head : n;
+    lds_convert_fn convert = lds_convert_kernel(dst, src);
+    convert(to, from, head);
+    convert(to + head * out_nbytes, from + head * in_nbytes, n - head);
 }
 
 static void convert_block(const lds_transfers *t, const lds_block *block, const uint8_t *bytes)
 {
-    for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);) {
-        const lds_target *target = target_of(t->plan, piece.run);
-        lds_dtype src = (lds_dtype)t->plan->checkpoint->tensors[piece.run->tensor].dtype;
-        lds_dtype dst = (lds_dtype)target->dtype;
-        const uint8_t *from = bytes + (piece.offset - block->offset);
-        uint8_t *to = piece_data(t, &piece);
-        if (src == dst)
-            memcpy(to, from, (size_t)piece.nbytes);
-        else if (target->place == LDS_PLACE_CALLERS || t->has_callers_arena)
-            lds_convert_stream(to, dst, from, src, (size_t)piece.nbytes / (lds_dtype_bits(src) / 8));
-        else
-            lds_convert_kernel(dst, src)(to, from, (size_t)piece.nbytes / (lds_dtype_bits(src) / 8));
-    }
+    for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);)
+        convert_piece(t, &piece, bytes + (piece.offset - block->offset));
 }
 
-static lds_status begin_block(reading *r, const lds_block *block, lds_error *err)
+/* Say where the bytes of a block go: to where they stay, or to a buffer of the read's own. */
+static lds_status aim(const reading *r, lds_read *read, const lds_block *block, lds_error *err)
 {
-    slot *s = r->free_slots[--r->n_free];
-    s->block = block;
-    void *data = direct_data(r->q->transfers, block);
-    if (!data && !s->buffer)
-        LDS_TRY(lds_storage_new(&s->buffer, r->q->transfers->plan->block_nbytes, NULL, err));
-    s->read = (lds_read){file_of(r->q, block)->fd, block->offset, (size_t)block->nbytes,
-                         data ? data : s->buffer->data};
-    LDS_TRY(r->source->submit(r->reader, &s->read, err));
-    r->n_in_flight++;
+    const lds_transfers *t = r->q->transfers;
+    const destination d = destination_of(t, block);
+    size_t into_unit = block->offset % LDS_DIRECT_NBYTES;
+    bool is_direct = lds_input_is_direct(r->input, block->file);
+    read->has_margins = d.is_in_stretch && (uintptr_t)d.data % LDS_DIRECT_NBYTES == into_unit;
+    read->storage = d.is_arenas && !t->is_callers_arena ? t->arena : NULL;
+    read->data = d.data;
+    if (d.data && (read->has_margins || !is_direct))
+        return LDS_OK;
+    if (!read->buffer)
+        LDS_TRY(lds_storage_new(&read->buffer, t->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES, NULL, err));
+    read->storage = read->buffer;
+    read->has_margins = is_direct;
+    read->data = (uint8_t *)read->buffer->data + (is_direct ? into_unit : 0);
     return LDS_OK;
 }
 
-static lds_status finish_block(reading *r, lds_error *err)
+static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *err)
 {
     lds_transfers *t = r->q->transfers;
     lds_read *read;
     uint64_t t0 = lds_now_ns();
-    lds_status status = r->source->wait(r->reader, &read, err);
+    lds_status status = lds_reader_wait(r->reader, &read, stop, err);
     uint64_t t1 = lds_now_ns();
-    slot *s = (slot *)read; /* its first member */
-    r->n_in_flight--;
-    r->free_slots[r->n_free++] = s;
-    if (status)
-        return fail_in_block(r->q, s->block, status, err);
-    if (s->buffer && read->data == s->buffer->data)
-        convert_block(t, s->block, read->data);
     r->read_ns += t1 - t0;
-    r->convert_ns += lds_now_ns() - t1;
-    atomic_fetch_add_explicit(t->done_nbytes, s->block->nbytes, memory_order_relaxed);
+    lds_lane_add(&r->lane, "wait", t0, t1, 0);
+    if (!read)
+        return status;
+    const lds_block *block = read->tag;
+    if (status)
+        return fail_in_block(r->q, block, status, err);
+    if (read->buffer && read->storage == read->buffer)
+        convert_block(t, block, read->data);
+    uint64_t t2 = lds_now_ns();
+    r->convert_ns += t2 - t1;
+    lds_lane_add(&r->lane, "convert", t1, t2, block->nbytes);
+    atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
     return LDS_OK;
+}
+
+static lds_status begin_block(reading *r, const lds_block *block, const atomic_bool *stop, lds_error *err)
+{
+    lds_read *read = lds_reader_idle(r->reader);
+    uint64_t began = lds_now_ns();
+    populate_block(r->q->transfers, block);
+    lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
+    LDS_TRY(aim(r, read, block, err));
+    read->file = block->file;
+    read->offset = block->offset;
+    read->nbytes = (size_t)block->nbytes;
+    read->tag = block;
+    uint64_t t0 = lds_now_ns();
+    bool is_done = lds_reader_submit(r->reader, read);
+    uint64_t t1 = lds_now_ns();
+    r->read_ns += t1 - t0;
+    lds_lane_add(&r->lane, "read", t0, t1, block->nbytes);
+    /* What is there already is converted while it is in this core's cache. */
+    return is_done ? finish_block(r, stop, err) : LDS_OK;
 }
 
 static lds_status read_blocks(reading *r, const atomic_bool *stop, lds_error *err)
 {
     bool more = true;
-    while (more || r->n_in_flight) {
-        while (more && r->n_free) {
+    while (more || lds_reader_n_under_way(r->reader)) {
+        while (more && lds_reader_idle(r->reader)) {
             const lds_block *block =
                 atomic_load_explicit(stop, memory_order_relaxed) ? NULL : take(r->q, &r->claim);
             more = block;
             if (block)
-                LDS_TRY(begin_block(r, block, err));
+                LDS_TRY(begin_block(r, block, stop, err));
         }
-        if (r->n_in_flight)
-            LDS_TRY(finish_block(r, err));
+        if (lds_reader_n_under_way(r->reader))
+            LDS_TRY(finish_block(r, stop, err));
     }
     return LDS_OK;
 }
 
 static lds_status read_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
-    (void)worker;
     queue *q = ctx;
-    reading r = {.q = q, .source = &lds_source_pread};
-    LDS_TRY(r.source->open(&r.reader, err));
-    for (uint32_t i = 0; i < r.source->depth && i < MAX_DEPTH; i++)
-        r.free_slots[r.n_free++] = &r.slots[i];
+    reading r = {.q = q, .input = q->input, .lane = lane_of(q->transfers, worker)};
+    LDS_TRY(lds_reader_open(&r.reader, q->input, err));
     lds_status status = read_blocks(&r, stop, err);
-    while (r.n_in_flight) /* the memory that they read into must not go before they are done */
-        (void)!finish_block(&r, NULL);
-    r.source->close(r.reader);
-    for (uint32_t i = 0; i < MAX_DEPTH; i++)
-        lds_storage_release(r.slots[i].buffer);
+    lds_reader_close(r.reader);
+    lds_lane_end(&r.lane);
     atomic_fetch_add(&q->transfers->read_ns, r.read_ns);
     atomic_fetch_add(&q->transfers->convert_ns, r.convert_ns);
+    return status;
+}
+
+static lds_status read_all(queue *q, lds_error *err)
+{
+    lds_plan *plan = q->transfers->plan;
+    const lds_input_options options = {
+        .files = plan->checkpoint->files,
+        .n_files = plan->checkpoint->n_files,
+        .kind = plan->choice.kind,
+        .depth = plan->depth,
+        .is_resident = plan->choice.is_resident,
+        .keep_cache = plan->keep_cache,
+    };
+    const lds_cut cut = {
+        .block_nbytes = plan->block_nbytes,
+        .unit_nbytes = plan->choice.is_resident ? 0 : LDS_DIRECT_NBYTES,
+    };
+    LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));
+    LDS_TRY(lds_input_new(&q->input, &options, err));
+    lds_status status = run_team(q, read_worker, plan->n_threads, err);
+    const char *fallback = lds_input_fallback(q->input);
+    if (fallback)
+        plan->report->stats.fallback = fallback;
+    lds_plan_name_source(plan, lds_input_kind(q->input));
+    lds_input_close(q->input);
     return status;
 }
 
 lds_status lds_transfers_read(lds_transfers *transfers, lds_error *err)
 {
     queue q = {.transfers = transfers};
-    lds_status status = lds_blocks_cut(&q.blocks, transfers->plan, false, transfers->plan->block_nbytes, err);
-    if (!status)
-        status = run_team(&q, read_worker, transfers->plan->n_threads, err);
+    if (!transfers->plan->stats.read_nbytes)
+        return LDS_OK;
+    lds_status status = read_all(&q, err);
     free(q.blocks.data);
     return status;
 }

@@ -8,6 +8,7 @@
  */
 #include "src/network/refill.h"
 
+#include "src/base/machine.h"
 #include "src/base/threads.h"
 #include "src/dtype/convert.h"
 #include "src/dtype/dtype.h"
@@ -26,6 +27,7 @@ typedef struct refill {
     uint8_t *memory; /* its bytes */
     uint64_t n_blocks;
     atomic_uint_fast64_t next_block;
+    atomic_bool give_way;
 } refill;
 
 static void number_blocks(refill *r, lds_fill *fill)
@@ -67,7 +69,7 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
 {
     (void)worker, (void)err;
     refill *r = ctx;
-    while (!atomic_load_explicit(stop, memory_order_relaxed)) {
+    while (!atomic_load_explicit(stop, memory_order_relaxed) && !lds_team_gives_way(&r->give_way)) {
         uint64_t block = atomic_fetch_add_explicit(&r->next_block, 1, memory_order_relaxed);
         if (block >= r->n_blocks)
             break;
@@ -78,9 +80,10 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
 
 static lds_status write_blocks(refill *r, uint32_t n_threads, lds_error *err)
 {
-    lds_team team = {.work = work, .ctx = r};
+    lds_team team = {.work = work, .ctx = r, .give_way = &r->give_way};
     atomic_init(&r->next_block, 0);
-    return lds_team_run(&team, (uint32_t)(n_threads < r->n_blocks ? n_threads : r->n_blocks), err);
+    atomic_init(&r->give_way, false);
+    return lds_team_run(&team, r->n_blocks, n_threads, err);
 }
 
 lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, uint64_t seed, uint32_t n_threads,
@@ -127,7 +130,8 @@ static lds_status run(refill *r, lds_error *err)
     lds_storage *arena;
     LDS_TRY(lds_storage_new(&arena, r->nbytes, NULL, err));
     r->memory = arena->data;
-    lds_status status = write_blocks(r, lds_threads_available(), err);
+    /* Asking how many threads there may be takes longer than a dtype without values. */
+    lds_status status = r->n_blocks ? write_blocks(r, lds_threads_available(), err) : LDS_OK;
     if (!status)
         place_params(r, arena);
     lds_storage_release(arena);

@@ -8,9 +8,14 @@
 #include "src/network/storage.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 #include "src/base/memory.h"
+
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT 26
+#endif
 
 enum { HUGE_PAGE_NBYTES = 2 << 20, SMALL_NBYTES = 64 << 10, ALIGNMENT = 4096 };
 
@@ -55,8 +60,7 @@ static lds_status storage_make(lds_storage **storage, lds_error *err)
     return LDS_OK;
 }
 
-/* Anonymous pages at a multiple of 2 MiB, so that huge pages can back all of them. */
-static void *map_anonymous(size_t nbytes)
+void *lds_pages_map(size_t nbytes)
 {
     nbytes = lds_align_up(nbytes, lds_page_nbytes());
     size_t slack = nbytes < HUGE_PAGE_NBYTES ? 0 : HUGE_PAGE_NBYTES, whole = nbytes + slack;
@@ -96,7 +100,7 @@ static lds_status take_from_system(lds_storage *s, size_t nbytes, lds_error *err
         s->data = aligned_alloc(ALIGNMENT, lds_align_up(nbytes, ALIGNMENT));
         return s->data ? LDS_OK : lds_fail_memory(err, nbytes);
     }
-    void *p = map_anonymous(nbytes);
+    void *p = lds_pages_map(nbytes);
     if (p == MAP_FAILED)
         return lds_fail_memory(err, nbytes);
     s->data = p;
@@ -121,6 +125,50 @@ lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_all
     }
     *storage = s;
     return LDS_OK;
+}
+
+lds_status lds_storage_wrap(lds_storage **storage, void *data, uint64_t nbytes,
+                            void (*release)(void *ctx, void *data, size_t nbytes), void *ctx, lds_error *err)
+{
+    lds_storage *s;
+    LDS_TRY(storage_make(&s, err));
+    s->data = data;
+    s->nbytes = nbytes;
+    s->release = release;
+    s->ctx = ctx;
+    *storage = s;
+    return LDS_OK;
+}
+
+static uint64_t reserved_huge_pages(void)
+{
+    FILE *f = fopen("/proc/sys/vm/nr_hugepages", "re");
+    unsigned long long n = 0;
+    if (f && fscanf(f, "%llu", &n) != 1)
+        n = 0;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_error *err)
+{
+    if (nbytes > SIZE_MAX / 2)
+        return lds_fail_memory(err, nbytes);
+    uint64_t whole = lds_align_up(nbytes ? nbytes : 1, HUGE_PAGE_NBYTES);
+    /* 21: the binary logarithm of the page's size; the system's default may be another, on arm for example. */
+    void *p = mmap(NULL, (size_t)whole, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
+    if (p == MAP_FAILED)
+        return lds_fail(
+            err, LDS_ERR_MEMORY,
+            "out of memory: needs %llu reserved huge pages of 2 MiB, the system has %llu of them, "
+            "in use or not (/proc/sys/vm/nr_hugepages)",
+            (unsigned long long)(whole / HUGE_PAGE_NBYTES), (unsigned long long)reserved_huge_pages());
+    lds_status status = lds_storage_wrap(storage, p, whole, release_pages, NULL, err);
+    if (status)
+        munmap(p, (size_t)whole);
+    return status;
 }
 
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err)

@@ -23,6 +23,19 @@ struct lds_storage {
 lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator,
                            lds_error *err);
 
+/* The same in huge pages that the administrator has reserved; LDS_ERR_MEMORY if there are too few. */
+lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_error *err);
+
+/* Memory that was had elsewhere; release gets what is given here. On failure it is the caller's still. */
+lds_status lds_storage_wrap(lds_storage **storage, void *data, uint64_t nbytes,
+                            void (*release)(void *ctx, void *data, size_t nbytes), void *ctx, lds_error *err);
+
+/*
+ * Anonymous pages, at a multiple of 2 MiB if they are as many, so that huge pages can back all of them; MAP_FAILED
+ * if they cannot be had. Freed with munmap().
+ */
+void *lds_pages_map(size_t nbytes);
+
 /* A private, writable mapping of nbytes of a file at offset, which begins a page. No page is made present. */
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err);
 

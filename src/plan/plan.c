@@ -4,19 +4,20 @@
  */
 #include "src/plan/plan.h"
 
+#include "src/base/machine.h"
 #include "src/base/options.h"
-#include "src/base/threads.h"
 #include "src/dtype/dtype.h"
+#include "src/plan/layout.h"
 #include "src/plan/match.h"
 
 /*
  * A block is read, then converted while it is in the second-level cache; with its converted form it should fit
  * there. Smaller blocks pay more system calls, larger ones memory traffic: docs/benchmarks.md has the curve.
  */
-enum { BLOCK_NBYTES = 512 << 10, MIN_BLOCK_NBYTES = 64 << 10, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
+enum { BLOCK_NBYTES = 1 << 20, MIN_BLOCK_NBYTES = 64 << 10, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
 
-/* Arena offsets: a cache line, and the widest vector. */
-enum { ARENA_ALIGNMENT = 64 };
+/* What a direct read takes in beside its block, at both ends; and how many a thread may have under way. */
+enum { MARGINS_NBYTES = 2 * 4096, MAX_DEPTH = 64, ALWAYS_FREE_NBYTES = 64 << 20 };
 
 /* ------------------------------------------------------------------------------------------------------- */
 
@@ -38,13 +39,21 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
     if (checked->dtype && !lds_dtype_is_float(checked->dtype))
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected a float dtype, found %s",
                         lds_dtype_name(checked->dtype) ? lds_dtype_name(checked->dtype) : "an unknown one");
-    if (checked->io != LDS_IO_AUTO && checked->io != LDS_IO_MAP && checked->io != LDS_IO_READ)
+    if ((unsigned)checked->io > LDS_IO_DIRECT)
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: io has no value %d", (int)checked->io);
     if (checked->n_threads > MAX_THREADS)
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u", MAX_THREADS,
                         checked->n_threads);
     if (checked->allocator && (!checked->allocator->alloc || !checked->allocator->free))
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: the allocator lacks a function");
+    if (checked->pool && (checked->allocator || checked->hugetlb))
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: memory is either a pool's or %s",
+                        checked->allocator ? "an allocator's" : "hugetlb's");
+    if (checked->cache && (checked->allocator || (checked->io != LDS_IO_AUTO && checked->io != LDS_IO_MAP)))
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: what a cache has is mapped, which %s",
+                        checked->allocator ? "an allocator does not allow" : "io does not allow");
+    if (checked->hugetlb && checked->allocator)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: memory is either hugetlb's or an allocator's");
     if (!checked->n_threads)
         checked->n_threads = lds_threads_available();
     if (!checked->window_nbytes)
@@ -98,7 +107,7 @@ static enum reason why_read(const placer *pl, const lds_tensor *tensor, const ld
         return CALLERS_MEMORY;
     if (tensor->dtype != dtype)
         return OTHER_DTYPE;
-    if (pl->options->io == LDS_IO_READ)
+    if (pl->options->io > LDS_IO_MAP)
         return ASKED_TO_READ;
     if (element_nbytes && tensor->offset % element_nbytes)
         return UNALIGNED;
@@ -106,18 +115,7 @@ static enum reason why_read(const placer *pl, const lds_tensor *tensor, const ld
         return CAN_MAP;
     if (pl->options->allocator)
         return CALLERS_ALLOCATOR;
-    return pl->plan->checkpoint->files[tensor->file].is_remote ? REMOTE : CAN_MAP;
-}
-
-static lds_status take_arena(placer *pl, lds_target *target, lds_error *err)
-{
-    target->offset = pl->plan->arena_nbytes;
-    uint64_t end;
-    if (!lds_add(target->offset, target->nbytes, &end) || end > UINT64_MAX - ARENA_ALIGNMENT)
-        return lds_fail_memory(err, UINT64_MAX);
-    /* An empty parameter takes room too: it has an address of its own, and so a storage. */
-    pl->plan->arena_nbytes = lds_align_up(end + !target->nbytes, ARENA_ALIGNMENT);
-    return LDS_OK;
+    return pl->plan->checkpoint->files[tensor->file].fs >= LDS_FS_NETWORK ? REMOTE : CAN_MAP;
 }
 
 static lds_status begin_target(placer *pl, lds_param *param, lds_target **target, lds_error *err)
@@ -152,8 +150,6 @@ static lds_status place_tensor(placer *pl, uint32_t index, lds_param *param, lds
         target->place = param->is_callers ? LDS_PLACE_CALLERS : LDS_PLACE_ARENA;
         stats->read_nbytes += tensor->nbytes;
         stats->written_nbytes += target->nbytes;
-        if (target->place == LDS_PLACE_ARENA)
-            LDS_TRY(take_arena(pl, target, err));
     }
     pl->plan->runs[pl->plan->n_runs++] =
         (lds_run){index, (uint32_t)(target - pl->plan->targets), tensor->offset, 0, tensor->numel};
@@ -169,8 +165,92 @@ static lds_status place_init(placer *pl, lds_param *param, lds_error *err)
     LDS_TRY(begin_target(pl, param, &target, err));
     target->place = LDS_PLACE_INIT;
     pl->plan->report->stats.written_nbytes += target->nbytes;
-    LDS_TRY(take_arena(pl, target, err));
     return lds_report_add(pl->plan->report, LDS_REPORT_INITIALISED, param->name.text, NULL, err);
+}
+
+/* What is known about the files that have something to read. */
+static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes)
+{
+    const lds_plan *plan = pl->plan;
+    const lds_report_stats *stats = &plan->report->stats;
+    lds_policy_facts facts = {
+        .asked = pl->options->io,
+        .read_nbytes = plan->report->stats.read_nbytes,
+        .memory_nbytes =
+            memory_nbytes - (stats->written_nbytes < memory_nbytes ? stats->written_nbytes : memory_nbytes),
+        .keep_cache = pl->plan->keep_cache,
+    };
+    uint64_t begin = 0, end = 0;
+    uint32_t file = UINT32_MAX;
+    for (size_t r = 0; r <= plan->n_runs; r++) {
+        const lds_run *run = r < plan->n_runs ? &plan->runs[r] : NULL;
+        if (run && plan->targets[run->target].place == LDS_PLACE_MAPPED)
+            continue;
+        const lds_tensor *tensor = run ? &plan->checkpoint->tensors[run->tensor] : NULL;
+        if ((!tensor || tensor->file != file) && file != UINT32_MAX) {
+            const lds_file *f = &plan->checkpoint->files[file];
+            facts.fs = f->fs > facts.fs ? f->fs : facts.fs;
+            facts.cached_nbytes += lds_file_resident(f->fd, begin, end - begin);
+        }
+        if (!tensor)
+            break;
+        begin = tensor->file != file ? tensor->offset : begin;
+        end = tensor->offset + tensor->nbytes;
+        file = tensor->file;
+    }
+    return facts;
+}
+
+/* What is done for the page cache, and against it; returns the memory that is free. */
+static uint64_t settle_cache(placer *pl)
+{
+    lds_plan *plan = pl->plan;
+    lds_report_stats *stats = &plan->report->stats;
+    uint64_t nbytes = stats->mapped_nbytes + stats->read_nbytes;
+    bool by_cgroup;
+    /* What is small enough for any machine is not worth asking. */
+    uint64_t memory_nbytes =
+        nbytes < ALWAYS_FREE_NBYTES ? UINT64_MAX : lds_memory_available_in("", &by_cgroup);
+    plan->is_lazy = pl->options->lazy;
+    plan->is_prefetched = pl->options->prefetch && nbytes <= memory_nbytes;
+    plan->keep_cache = pl->options->keep_cache || pl->options->prefetch;
+    if (pl->options->prefetch && !plan->is_prefetched)
+        stats->fallback = "larger than free memory: not prefetched";
+    /* Pages made present beyond that would push out the first ones. */
+    if (!plan->is_lazy && stats->mapped_nbytes > memory_nbytes) {
+        plan->is_lazy = true;
+        stats->fallback = "larger than free memory: pages are read on first use";
+    }
+    return memory_nbytes;
+}
+
+static void size_reads(placer *pl)
+{
+    lds_plan *plan = pl->plan;
+    lds_report_stats *stats = &plan->report->stats;
+    uint64_t share = pl->options->window_nbytes / pl->options->n_threads - MARGINS_NBYTES;
+    plan->block_nbytes = (share < BLOCK_NBYTES ? share : BLOCK_NBYTES) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
+    plan->max_threads = pl->options->n_threads;
+    uint64_t n_blocks = stats->read_nbytes / plan->block_nbytes + 1;
+    plan->n_threads = n_blocks < pl->options->n_threads ? (uint32_t)n_blocks : pl->options->n_threads;
+    stats->n_threads = stats->read_nbytes ? plan->n_threads : 0;
+    uint64_t depth = (share + MARGINS_NBYTES) / (plan->block_nbytes + MARGINS_NBYTES);
+    uint64_t per_thread = n_blocks / plan->n_threads;
+    depth = depth < per_thread ? depth : per_thread;
+    plan->depth = depth < 1 ? 1 : depth < MAX_DEPTH ? (uint32_t)depth : MAX_DEPTH;
+}
+
+static const char *source_name(bool is_mapped, bool is_read, lds_source_kind kind)
+{
+    static const char *const names[2][3] = {{"read", "uring", "direct"},
+                                            {"map+read", "map+uring", "map+direct"}};
+    return is_read ? names[is_mapped][kind] : is_mapped ? "map" : "none";
+}
+
+void lds_plan_name_source(lds_plan *plan, lds_source_kind kind)
+{
+    lds_report_stats *stats = &plan->report->stats;
+    stats->source = source_name(stats->mapped_nbytes, stats->read_nbytes, kind);
 }
 
 static void settle_source(placer *pl)
@@ -183,22 +263,22 @@ static void settle_source(placer *pl)
             most = (enum reason)r;
     stats->reason =
         most == CAN_MAP && pl->options->io == LDS_IO_MAP ? "same dtype, as asked" : reason_texts[most];
-    stats->source = !stats->read_nbytes    ? stats->mapped_nbytes ? "map" : "none"
-                    : stats->mapped_nbytes ? "map+read"
-                                           : "read";
-    uint64_t block = pl->options->window_nbytes / pl->options->n_threads;
-    plan->block_nbytes = block < BLOCK_NBYTES ? block & ~(uint64_t)63 : BLOCK_NBYTES;
-    plan->max_threads = pl->options->n_threads;
-    uint64_t n_blocks = stats->read_nbytes / plan->block_nbytes + 1;
-    plan->n_threads = n_blocks < pl->options->n_threads ? (uint32_t)n_blocks : pl->options->n_threads;
-    stats->n_threads = stats->read_nbytes ? plan->n_threads : 0;
+    uint64_t memory_nbytes = settle_cache(pl);
+    if (stats->read_nbytes) {
+        const lds_policy_facts facts = gather_facts(pl, memory_nbytes);
+        plan->choice = lds_policy_choose(&facts);
+        stats->source_reason = plan->choice.reason;
+    }
+    lds_plan_name_source(plan, plan->choice.kind);
+    size_reads(pl);
     plan->stats = (lds_plan_stats){
         .struct_size = sizeof plan->stats,
         .n_transfers = plan->n_runs,
         .read_nbytes = stats->read_nbytes,
         .mapped_nbytes = stats->mapped_nbytes,
         .written_nbytes = stats->written_nbytes,
-        .peak_nbytes = plan->arena_nbytes + stats->n_threads * plan->block_nbytes,
+        .peak_nbytes = plan->arena_nbytes +
+                       (uint64_t)stats->n_threads * plan->depth * (plan->block_nbytes + MARGINS_NBYTES),
     };
 }
 
@@ -222,6 +302,7 @@ static lds_status place_all(placer *pl, const lds_match_table *table, lds_error 
             (table->states[i] == LDS_PARAM_MISSING || table->states[i] == LDS_PARAM_MISMATCHED))
             LDS_TRY(place_init(pl, param, err));
     }
+    LDS_TRY(lds_plan_lay_out(plan, err));
     settle_source(pl);
     return LDS_OK;
 }

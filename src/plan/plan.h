@@ -7,6 +7,7 @@
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/network/network.h"
+#include "src/plan/policy.h"
 #include "src/plan/report.h"
 
 /* Where a parameter's new bytes will be. */
@@ -25,6 +26,7 @@ typedef struct lds_target {
     uint32_t file;    /* MAPPED: which file */
     uint8_t dtype;    /* that it will have */
     uint8_t place;
+    bool is_in_stretch; /* ARENA: its bytes, and those around them, lie there as in the file: see layout.c */
 } lds_target;
 
 /*
@@ -48,6 +50,11 @@ struct lds_plan {
     size_t n_runs;
     uint64_t arena_nbytes;
     uint64_t block_nbytes; /* most bytes of one read */
+    uint32_t depth;        /* most reads of one thread that are under way */
+    bool is_lazy;          /* mapped pages are left to be read on first use */
+    bool is_prefetched;    /* the kernel is asked to read everything into the page cache first */
+    bool keep_cache;       /* what is read stays in the page cache */
+    lds_choice choice;     /* how the bytes come in that are not mapped */
     uint32_t n_threads;    /* that have something to read */
     uint32_t max_threads;  /* that the options allow */
     lds_plan_stats stats;
@@ -63,5 +70,8 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
  */
 lds_status lds_plan_make(lds_plan **plan, lds_network *network, const lds_checkpoint *checkpoint,
                          const lds_load_options *options, lds_report **report, lds_error *err);
+
+/* Tell the report which source it was: what is not mapped may come in by another than was chosen. */
+void lds_plan_name_source(lds_plan *plan, lds_source_kind kind);
 
 #endif

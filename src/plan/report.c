@@ -29,6 +29,7 @@ void lds_report_free(lds_report *report)
         free(report->lists[list].entries);
     }
     free(report->text);
+    free(report->cache);
     free(report);
 }
 
@@ -44,6 +45,20 @@ lds_status lds_report_add(lds_report *report, lds_report_list list, const char *
     if (detail)
         memcpy(copy + n, detail, m);
     report->lists[list].entries[report->lists[list].n++] = (lds_report_entry){copy, detail ? copy + n : NULL};
+    return LDS_OK;
+}
+
+lds_status lds_report_note_cache(lds_report *report, lds_error *err, const char *format, ...)
+{
+    char text[sizeof err->message + 32];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    char *copy;
+    LDS_TRY(lds_copy_string(&copy, text, strlen(text), err));
+    free(report->cache);
+    report->stats.cache = report->cache = copy;
     return LDS_OK;
 }
 
@@ -120,6 +135,7 @@ static void say_phases(text *t, const lds_report_stats *s)
     if (s->seconds <= 0) /* a plan's report: nothing has been done yet */
         return;
     say(t, "time: plan %.3f s", s->plan_seconds);
+    say_phase(t, "cache", s->cache_seconds);
     say_phase(t, "memory", s->memory_seconds);
     say_phase(t, "transfer", s->transfer_seconds);
     say_phase(t, "init", s->init_seconds);
@@ -152,7 +168,14 @@ lds_status lds_report_compose(lds_report *report, lds_error *err)
     say_bytes(&t, s->written_nbytes, "written");
     if (s->n_threads)
         say(&t, ", %u thread%s", s->n_threads, s->n_threads == 1 ? "" : "s");
-    say(&t, "\nsource: %s (%s)\n", s->source, s->reason);
+    say(&t, "\nsource: %s (%s", s->source, s->reason);
+    if (s->source_reason && strcmp(s->source_reason, s->reason) != 0)
+        say(&t, "; %s", s->source_reason);
+    if (s->fallback)
+        say(&t, "; %s", s->fallback);
+    say(&t, ")\n");
+    if (s->cache)
+        say(&t, "cache: %s\n", s->cache);
     say_phases(&t, s);
     say_list(&t, report, LDS_REPORT_MISSING, "missing from the checkpoint");
     say_list(&t, report, LDS_REPORT_UNEXPECTED, "unexpected in the checkpoint");

@@ -17,7 +17,8 @@ struct lds_report {
         lds_report_entry *entries;
         size_t n, capacity;
     } lists[LDS_REPORT_N_LISTS];
-    char *text; /* composed when the report is complete */
+    char *text;  /* composed when the report is complete */
+    char *cache; /* what stats.cache points to, or NULL */
 };
 
 lds_status lds_report_new(lds_report **report, lds_error *err);
@@ -25,6 +26,10 @@ lds_status lds_report_new(lds_report **report, lds_error *err);
 /* Add an entry to a list; both are copied, detail may be NULL. */
 lds_status lds_report_add(lds_report *report, lds_report_list list, const char *name, const char *detail,
                           lds_error *err);
+
+/* Say what became of the cache. */
+lds_status lds_report_note_cache(lds_report *report, lds_error *err, const char *format, ...)
+    LDS_PRINTF(3, 4);
 
 /* Compose the text from what the report now holds. */
 lds_status lds_report_compose(lds_report *report, lds_error *err);

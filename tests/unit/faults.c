@@ -1,8 +1,71 @@
-/* The linker's --wrap leads what is linked statically here for malloc, calloc, realloc and aligned_alloc. */
+/*
+ * The linker's --wrap leads what is linked statically here for the allocating functions and for the system calls
+ * that the library makes; with 64-bit offsets glibc's names of these end in 64.
+ */
 #include "tests/unit/faults.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static _Atomic fault injected;
+static atomic_uint_fast64_t left;    /* calls until the one that fails; 0 for none */
+static atomic_uint_fast64_t n_bytes; /* of a piece */
+static atomic_bool failed;
+static atomic_int nowait_errno;
+
+void faults_nowait(int os_errno)
+{
+    atomic_store(&nowait_errno, os_errno);
+}
+
+void faults_inject(fault kind, uint64_t n)
+{
+    atomic_store(&failed, false);
+    atomic_store(&left, n);
+    atomic_store(&n_bytes, n);
+    atomic_store(&injected, kind);
+}
+
+bool faults_disarm(void)
+{
+    atomic_store(&injected, FAULT_NONE);
+    return atomic_load(&failed);
+}
+
+static bool fails_always(fault kind)
+{
+    if (atomic_load(&injected) != kind)
+        return false;
+    atomic_store(&failed, true);
+    return true;
+}
+
+static bool fails_now(fault kind)
+{
+    if (atomic_load(&injected) != kind)
+        return false;
+    uint_fast64_t n = atomic_load(&left);
+    while (n && !atomic_compare_exchange_weak(&left, &n, n - 1))
+        continue;
+    return n == 1 && fails_always(kind);
+}
+
+/* The same, with the reason. */
+static bool fails_with(int os_errno, fault kind)
+{
+    bool fails = fails_now(kind);
+    if (fails)
+        errno = os_errno;
+    return fails;
+}
+
+/* ---- allocations ---- */
 
 void *__real_malloc(size_t nbytes);
 void *__real_calloc(size_t n, size_t nbytes);
@@ -13,48 +76,132 @@ void *__wrap_calloc(size_t n, size_t nbytes);
 void *__wrap_realloc(void *data, size_t nbytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t nbytes);
 
-static atomic_uint_fast64_t left; /* allocations until the one that fails; 0 for none */
-static atomic_bool failed;
-
-static bool fails(void)
-{
-    uint_fast64_t n = atomic_load(&left);
-    while (n && !atomic_compare_exchange_weak(&left, &n, n - 1))
-        continue;
-    if (n != 1)
-        return false;
-    atomic_store(&failed, true);
-    return true;
-}
-
 void *__wrap_malloc(size_t nbytes)
 {
-    return fails() ? NULL : __real_malloc(nbytes);
+    return fails_now(FAULT_MEMORY) ? NULL : __real_malloc(nbytes);
 }
 
 void *__wrap_calloc(size_t n, size_t nbytes)
 {
-    return fails() ? NULL : __real_calloc(n, nbytes);
+    return fails_now(FAULT_MEMORY) ? NULL : __real_calloc(n, nbytes);
 }
 
 void *__wrap_realloc(void *data, size_t nbytes)
 {
-    return fails() ? NULL : __real_realloc(data, nbytes);
+    return fails_now(FAULT_MEMORY) ? NULL : __real_realloc(data, nbytes);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t nbytes)
 {
-    return fails() ? NULL : __real_aligned_alloc(alignment, nbytes);
+    return fails_now(FAULT_MEMORY) ? NULL : __real_aligned_alloc(alignment, nbytes);
 }
 
-void faults_arm(uint64_t n)
+/* ---- system calls ---- */
+
+void *__real_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
+int __real_madvise(void *data, size_t nbytes, int advice);
+int __real_open64(const char *path, int flags, ...);
+int __real_fstat64(int fd, struct stat *st);
+ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
+void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
+int __wrap_madvise(void *data, size_t nbytes, int advice);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_fstat64(int fd, struct stat *st);
+ssize_t __real_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_t offset, int flags);
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset);
+ssize_t __wrap_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_t offset, int flags);
+
+void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset)
 {
-    atomic_store(&failed, false);
-    atomic_store(&left, n);
+    if (fails_with(ENOMEM, FAULT_MAP))
+        return MAP_FAILED;
+    return __real_mmap64(at, nbytes, protection, flags, fd, offset);
 }
 
-bool faults_disarm(void)
+int __wrap_madvise(void *data, size_t nbytes, int advice)
 {
-    atomic_store(&left, 0);
-    return atomic_load(&failed);
+    if (!fails_always(FAULT_ADVICE))
+        return __real_madvise(data, nbytes, advice);
+    errno = EINVAL;
+    return -1;
 }
+
+/* The library never creates a file, so there is no mode to pass on. */
+int __wrap_open64(const char *path, int flags, ...)
+{
+    return fails_with(EMFILE, FAULT_OPEN) ? -1 : __real_open64(path, flags);
+}
+
+int __wrap_fstat64(int fd, struct stat *st)
+{
+    return fails_with(EIO, FAULT_STAT) ? -1 : __real_fstat64(fd, st);
+}
+
+/* What becomes of a read of so many bytes: how many it may give, 0 for the end of the file, -1 for errno. */
+static ssize_t fate(size_t nbytes)
+{
+    static atomic_uint n_calls;
+    if (fails_with(EIO, FAULT_READ))
+        return -1;
+    if (fails_now(FAULT_END))
+        return 0;
+    if (fails_now(FAULT_STALL))
+        while (atomic_load(&injected) == FAULT_STALL)
+            usleep(1000);
+    if (!fails_always(FAULT_PIECES))
+        return (ssize_t)nbytes;
+    if (atomic_fetch_add(&n_calls, 1) % 2 == 0) {
+        errno = EINTR;
+        return -1;
+    }
+    size_t most = (size_t)atomic_load(&n_bytes);
+    return (ssize_t)(nbytes < most ? nbytes : most);
+}
+
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
+{
+    ssize_t n = fate(nbytes);
+    return n <= 0 ? n : __real_pread64(fd, data, (size_t)n, offset);
+}
+
+ssize_t __wrap_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_t offset, int flags)
+{
+    int refusal = atomic_load(&nowait_errno);
+    if (refusal) {
+        errno = refusal;
+        return -1;
+    }
+    ssize_t n = n_pieces == 1 ? fate(pieces->iov_len) : 0;
+    struct iovec piece = {pieces->iov_base, (size_t)n};
+    return n <= 0 ? n : __real_preadv64v2(fd, &piece, 1, offset, flags);
+}
+
+/* ---- io_uring ---- */
+
+#ifdef LDS_HAVE_URING
+#include <liburing.h>
+
+int __real_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
+                                      struct io_uring_params *params);
+int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
+                                      struct io_uring_params *params);
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+
+int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
+{
+    if (fails_always(FAULT_RING))
+        return -(int)atomic_load(&n_bytes);
+    int status = __real_io_uring_queue_init_params(entries, ring, params);
+    if (fails_always(FAULT_OLD_RING))
+        params->features = IORING_FEAT_SINGLE_MMAP; /* Linux 5.4 */
+    return status;
+}
+
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
+{
+    if (fails_now(FAULT_SUBMIT) || fails_always(FAULT_SUBMITS))
+        return -ENOMEM;
+    return __real_io_uring_submit_and_wait(ring, n);
+}
+#endif

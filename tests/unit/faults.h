@@ -1,14 +1,44 @@
-/* Allocations that fail on demand. A test that uses it is linked with the wrappers: see meson.build. */
+/* Calls that fail on demand. A test that uses it is linked with the wrappers: see meson.build. */
 #ifndef TEST_FAULTS_H
 #define TEST_FAULTS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Let allocation n from here on fail, counted from 1; those after it succeed. */
-void faults_arm(uint64_t n);
+typedef enum fault {
+    FAULT_NONE,
+    FAULT_MEMORY, /* an allocation gives NULL */
+    FAULT_MAP,    /* mmap() says ENOMEM */
+    FAULT_OPEN,   /* open() says EMFILE */
+    FAULT_STAT,   /* fstat() says EIO */
+    FAULT_READ,   /* pread() or preadv2() says EIO */
+    FAULT_END,    /* it finds the end of the file */
+    FAULT_PIECES, /* it is interrupted every other time, and else gives n bytes at most */
+    FAULT_ADVICE, /* madvise() says EINVAL, as kernels before 5.14 do */
+    FAULT_STALL,  /* a read does not return before faults_disarm() */
+    FAULT_SUBMIT, /* io_uring takes nothing, for want of memory */
+    /* Those that follow hold for every call. */
+    FAULT_SUBMITS,
+    FAULT_RING,    /* there is no io_uring: its set-up says that n is why */
+    FAULT_OLD_RING /* it is one of Linux 5.4, which does not know plain reads */
+} fault;
 
-/* No more failures. True if there was one since faults_arm(). */
+/*
+ * Let call n of a kind fail from here on, counted from 1; those after it succeed. PIECES, ADVICE and the last ones
+ * hold for every call. Any thread may call.
+ */
+void faults_inject(fault kind, uint64_t n);
+
+/* The same for allocation n. */
+static inline void faults_arm(uint64_t n)
+{
+    faults_inject(FAULT_MEMORY, n);
+}
+
+/* Every read of what is in the page cache alone gives os_errno, until the next call; 0 for what it would. */
+void faults_nowait(int os_errno);
+
+/* No more failures. True if there was one since faults_inject(). */
 bool faults_disarm(void);
 
 #endif

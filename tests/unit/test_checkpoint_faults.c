@@ -12,96 +12,11 @@
 #include <cmocka.h>
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "src/checkpoint/checkpoint.h"
 #include "tests/unit/faults.h"
-
-typedef enum fault {
-    FAULT_NONE,
-    FAULT_MEMORY, /* an allocation gives NULL */
-    FAULT_OPEN,   /* open() says EMFILE */
-    FAULT_READ,   /* pread() says EIO */
-    FAULT_END,    /* pread() finds the end of the file */
-    FAULT_STAT,   /* fstat() says EIO */
-    FAULT_PIECES  /* pread() is interrupted, then gives one byte at a time */
-} fault;
-
-static fault injected;
-static long calls_left; /* until the one that fails */
-static bool has_failed;
-
-static bool fails_now(fault kind)
-{
-    if (injected != kind || has_failed || --calls_left)
-        return false;
-    has_failed = true;
-    return true;
-}
-
-/* Let call number n of a kind fail, counted from 1. */
-static void arm(fault kind, long n)
-{
-    injected = kind;
-    calls_left = n;
-    has_failed = false;
-    faults_arm(kind == FAULT_MEMORY ? (uint64_t)n : 0);
-}
-
-/* No more failures. True if there was one. */
-static bool disarm(void)
-{
-    injected = FAULT_NONE;
-    return faults_disarm() || has_failed;
-}
-
-int __real_open64(const char *path, int flags, ...);
-int __real_fstat64(int fd, struct stat *st);
-ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
-int __wrap_open64(const char *path, int flags, ...);
-int __wrap_fstat64(int fd, struct stat *st);
-ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset);
-
-/* The library never creates a file, so there is no mode to pass on. */
-int __wrap_open64(const char *path, int flags, ...)
-{
-    if (fails_now(FAULT_OPEN)) {
-        errno = EMFILE;
-        return -1;
-    }
-    return __real_open64(path, flags);
-}
-
-int __wrap_fstat64(int fd, struct stat *st)
-{
-    if (fails_now(FAULT_STAT)) {
-        errno = EIO;
-        return -1;
-    }
-    return __real_fstat64(fd, st);
-}
-
-ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
-{
-    static bool interrupted;
-    if (fails_now(FAULT_READ)) {
-        errno = EIO;
-        return -1;
-    }
-    if (fails_now(FAULT_END))
-        return 0;
-    if (injected != FAULT_PIECES)
-        return __real_pread64(fd, data, nbytes, offset);
-    interrupted = !interrupted;
-    if (interrupted) {
-        errno = EINTR;
-        return -1;
-    }
-    return __real_pread64(fd, data, nbytes ? 1 : 0, offset);
-}
 
 /* ---- what is opened ---- */
 
@@ -188,9 +103,9 @@ static bool try_fault(const char *path, fault kind, long n, lds_status expected)
     lds_error err = LDS_ERROR_INIT;
     lds_checkpoint *checkpoint = (lds_checkpoint *)&err;
     size_t n_before = n_open_files();
-    arm(kind, n);
+    faults_inject(kind, (uint64_t)n);
     lds_status status = lds_checkpoint_open(&checkpoint, path, NULL, &err);
-    if (!disarm()) {
+    if (!faults_disarm()) {
         assert_int_equal(status, LDS_OK);
         lds_checkpoint_close(checkpoint);
         return false;
@@ -251,9 +166,9 @@ static void reads_may_come_in_pieces(void **state)
     char path[256];
     lds_checkpoint *checkpoint;
     snprintf(path, sizeof path, "%s/p", dir);
-    arm(FAULT_PIECES, 1);
+    faults_inject(FAULT_PIECES, 1);
     lds_status status = lds_checkpoint_open(&checkpoint, path, NULL, NULL);
-    disarm();
+    faults_disarm();
     assert_int_equal(status, LDS_OK);
     const lds_checkpoint *vae = lds_checkpoint_component(checkpoint, 0);
     assert_string_equal(lds_tensor_name(lds_checkpoint_tensor(vae, 0)), "x");
@@ -274,9 +189,9 @@ static void explaining_may_fail_too(void **state)
         for (long n = 1;; n++) {
             lds_checkpoint *checkpoint;
             lds_error err = LDS_ERROR_INIT;
-            arm(FAULT_MEMORY, n);
+            faults_arm((uint64_t)n);
             lds_status status = lds_checkpoint_open(&checkpoint, paths[i], NULL, &err);
-            bool failed = disarm();
+            bool failed = faults_disarm();
             assert_true(status == LDS_ERR_NOT_FOUND || (failed && status == LDS_ERR_MEMORY));
             assert_null(checkpoint);
             if (!failed)

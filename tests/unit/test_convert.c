@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -144,9 +145,65 @@ static void threads_may_be_first(void **state)
     }
 }
 
+/* Bytes that differ, with room for three elements more and for one byte that must stay. */
+static uint8_t *make_bytes(size_t nbytes)
+{
+    const size_t more = 3 * sizeof(int64_t) + 1;
+    uint8_t *bytes = malloc(nbytes + more);
+    for (size_t i = 0; i < nbytes + more; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    return bytes;
+}
+
+static void many_threads_convert_as_one(void **state)
+{
+    (void)state;
+    static const struct {
+        lds_dtype dst, src;
+    } pairs[] = {{LDS_BF16, LDS_F32}, {LDS_F32, LDS_BF16}, {LDS_F8_E4M3, LDS_F16}, {LDS_I64, LDS_I64}};
+    const size_t counts[] = {0, 1, (1 << 17) - 1, 3 << 17, (1 << 21) + 1, (6 << 20) + 13};
+    const size_t most = counts[5] * 8;
+    uint8_t *src = make_bytes(most), *expected = make_bytes(most), *found = make_bytes(most);
+    for (size_t p = 0; p < sizeof pairs / sizeof *pairs; p++)
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+            for (uint32_t n_threads = 0; n_threads < 4; n_threads++) {
+                size_t offset = n_threads * (lds_dtype_bits(pairs[p].dst) / 8), n = counts[i];
+                size_t nbytes = n * (lds_dtype_bits(pairs[p].dst) / 8);
+                assert_int_equal(lds_convert(expected, pairs[p].dst, src, pairs[p].src, n, NULL), LDS_OK);
+                memset(found + offset, 0xA5, nbytes + 1);
+                assert_int_equal(
+                    lds_convert_parallel(found + offset, pairs[p].dst, src, pairs[p].src, n, n_threads, NULL),
+                    LDS_OK);
+                assert_memory_equal(found + offset, expected, nbytes);
+                assert_int_equal(found[offset + nbytes], 0xA5);
+            }
+    assert_int_equal(lds_convert(expected, LDS_F16, src, LDS_BF16, counts[5], NULL), LDS_OK);
+    assert_int_equal(lds_convert_parallel(src, LDS_F16, src, LDS_BF16, counts[5], 2, NULL), LDS_OK);
+    assert_memory_equal(src, expected, counts[5] * 2); /* in place */
+    free(src);
+    free(expected);
+    free(found);
+}
+
+static void many_threads_take_no_bad_arguments(void **state)
+{
+    (void)state;
+    uint8_t bytes[8] = {0};
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_convert_parallel(bytes, LDS_F16, bytes, LDS_F16, 2, 1025, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "expected at most 1024 threads, found 1025");
+    assert_int_equal(lds_convert_parallel(bytes, LDS_F16, NULL, LDS_F32, 1 << 30, 2, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "expected memory for 1073741824 elements, found NULL");
+    assert_int_equal(lds_convert_parallel(bytes, LDS_I8, bytes, LDS_F32, 1, 2, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_convert_parallel(bytes, (lds_dtype)77, bytes, LDS_F32, 1, 2, &err),
+                     LDS_ERR_ARGUMENT);
+    assert_int_equal(lds_convert_parallel(bytes + 4, LDS_F4, bytes, LDS_F4, 8, 2, &err), LDS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_threads_convert_as_one),   cmocka_unit_test(many_threads_take_no_bad_arguments),
         cmocka_unit_test(threads_may_be_first),          cmocka_unit_test(known_values_convert),
         cmocka_unit_test(every_float_pair_has_a_kernel), cmocka_unit_test(equal_dtypes_are_copied),
         cmocka_unit_test(in_place_for_equal_sizes),      cmocka_unit_test(nothing_is_no_error),

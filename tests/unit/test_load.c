@@ -405,6 +405,66 @@ static void names_and_shapes_go_through_the_key_map(void **state)
     lds_checkpoint_close(ck);
 }
 
+static lds_keymap *keymap_of(const char *json)
+{
+    lds_keymap *keymap;
+    assert_int_equal(lds_keymap_from_json(&keymap, json, strlen(json), "k", NULL), LDS_OK);
+    return keymap;
+}
+
+static void a_key_map_makes_the_network_that_it_fits(void **state)
+{
+    (void)state;
+    lds_checkpoint *ck = open_checkpoint(sample());
+    lds_keymap *keymap =
+        keymap_of("{\"rules\":[{\"exact\":\"b\",\"to\":\"net.b\",\"reshape\":[2,-1]},"
+                  "{\"exact\":\"a\",\"to\":\"b\",\"add_dim\":0},{\"regex\":\"e|pad\",\"drop\":true}]}");
+    lds_network *net;
+    assert_int_equal(lds_network_from_keymap(&net, ck, keymap, LDS_F32, NULL), LDS_OK);
+    assert_int_equal(lds_network_n_params(net), 4);
+    assert_string_equal(lds_param_name(lds_network_param(net, 0)), "b");
+    assert_int_equal(lds_param_n_dims(param(net, "b")), 3);
+    assert_int_equal(lds_param_dtype(param(net, "s")), LDS_F32);
+    assert_int_equal(lds_param_dtype(param(net, "n")), LDS_I64);
+    assert_int_equal(lds_param_shape(param(net, "net.b"))[1], 2);
+    lds_load_options o = options_init();
+    o.keymap = keymap;
+    load_ok(net, ck, &o, NULL);
+    assert_memory_equal(lds_param_data(param(net, "b")), a_values, sizeof a_values);
+    assert_memory_equal(lds_param_data(param(net, "net.b")), data.b, sizeof data.b);
+    lds_network_free(net);
+    lds_keymap_free(keymap);
+    lds_checkpoint_close(ck);
+}
+
+static void a_key_map_that_makes_no_network_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        lds_status status;
+        const char *message;
+    } cases[] = {
+        {"{\"rules\":[{\"regex\":\"^[bn]$\",\"to\":\"x\"}]}", LDS_ERR_NAME,
+         "sample.safetensors: n: leads to parameter x, and so does tensor b"},
+        {"{\"rules\":[{\"exact\":\"b\",\"reshape\":[7]}]}", LDS_ERR_MISMATCH,
+         "sample.safetensors: b: expected a shape that the key map can make [7], found [4]"},
+    };
+    lds_checkpoint *ck = open_checkpoint(sample());
+    lds_network *net = (lds_network *)&net;
+    lds_error err = LDS_ERROR_INIT;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lds_keymap *keymap = keymap_of(cases[i].json);
+        assert_int_equal(lds_network_from_keymap(&net, ck, keymap, LDS_DTYPE_NONE, &err), cases[i].status);
+        assert_non_null(strstr(err.message, cases[i].message));
+        assert_null(net);
+        assert_int_equal(lds_network_from_keymap(&net, ck, keymap, LDS_I8, &err), LDS_ERR_ARGUMENT);
+        assert_string_equal(err.message, "expected a float dtype or none, found I8");
+        lds_keymap_free(keymap);
+    }
+    lds_checkpoint_close(ck);
+}
+
 static void two_tensors_for_one_parameter_are_refused(void **state)
 {
     (void)state;
@@ -763,6 +823,8 @@ int main(void)
         cmocka_unit_test(only_the_names_asked_for_are_loaded),
         cmocka_unit_test(either_name_of_a_tie_will_do),
         cmocka_unit_test(names_and_shapes_go_through_the_key_map),
+        cmocka_unit_test(a_key_map_makes_the_network_that_it_fits),
+        cmocka_unit_test(a_key_map_that_makes_no_network_is_refused),
         cmocka_unit_test(two_tensors_for_one_parameter_are_refused),
         cmocka_unit_test(the_callers_memory_is_filled_in_place),
         cmocka_unit_test(an_allocator_gets_everything),

@@ -2,90 +2,11 @@
  * Loading while the system fails it: every allocation, mapping, read and status call in turn, reads that come in
  * pieces, and a kernel that cannot make pages present. Whatever fails, parameters are as they were.
  */
-#include <errno.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-
 #include "loadstone.h"
 #include "tests/unit/faults.h"
 #include "tests/unit/support.h"
 
-typedef enum fault {
-    FAULT_NONE,
-    FAULT_MAP,    /* mmap() says ENOMEM */
-    FAULT_READ,   /* pread() says EIO */
-    FAULT_END,    /* pread() finds the end of the file */
-    FAULT_STAT,   /* fstat() says EIO */
-    FAULT_PIECES, /* pread() is interrupted, then gives less than it was asked for */
-    FAULT_ADVICE  /* madvise() says EINVAL, as kernels before 5.14 do */
-} fault;
-
-static fault injected;
-static atomic_long calls_left; /* until the one that fails */
-static atomic_bool has_failed;
-
-static bool fails_now(fault kind)
-{
-    if (injected != kind || atomic_fetch_sub(&calls_left, 1) != 1)
-        return false;
-    return !atomic_exchange(&has_failed, true);
-}
-
-void *__real_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
-int __real_madvise(void *data, size_t nbytes, int advice);
-int __real_fstat64(int fd, struct stat *st);
-ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
-void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
-int __wrap_madvise(void *data, size_t nbytes, int advice);
-int __wrap_fstat64(int fd, struct stat *st);
-ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset);
-
-void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset)
-{
-    if (!fails_now(FAULT_MAP))
-        return __real_mmap64(at, nbytes, protection, flags, fd, offset);
-    errno = ENOMEM;
-    return MAP_FAILED;
-}
-
-int __wrap_madvise(void *data, size_t nbytes, int advice)
-{
-    if (injected != FAULT_ADVICE)
-        return __real_madvise(data, nbytes, advice);
-    atomic_store(&has_failed, true);
-    errno = EINVAL;
-    return -1;
-}
-
-int __wrap_fstat64(int fd, struct stat *st)
-{
-    if (!fails_now(FAULT_STAT))
-        return __real_fstat64(fd, st);
-    errno = EIO;
-    return -1;
-}
-
-ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
-{
-    static atomic_uint n_calls;
-    if (fails_now(FAULT_READ)) {
-        errno = EIO;
-        return -1;
-    }
-    if (fails_now(FAULT_END))
-        return 0;
-    if (injected != FAULT_PIECES)
-        return __real_pread64(fd, data, nbytes, offset);
-    if (atomic_fetch_add(&n_calls, 1) % 2) {
-        errno = EINTR;
-        return -1;
-    }
-    return __real_pread64(fd, data, nbytes < 10007 ? nbytes : 10007, offset);
-}
-
-/* ------------------------------------------------------------------------------------------------------- */
-
-enum { N = 1 << 20 };
+enum { N = 1 << 21 };
 
 static char *folder;
 static lds_checkpoint *checkpoint;
@@ -157,23 +78,20 @@ static lds_status load_into(lds_network *net, lds_error *err)
 }
 
 /* Let call n of a kind fail for n = 1, 2, ... until a load needs fewer calls; return how many failed. */
-static int fail_each(fault kind, lds_status expected)
+static uint64_t fail_each(fault kind, lds_status expected)
 {
-    for (int n = 1;; n++) {
+    for (uint64_t n = 1;; n++) {
         lds_network *net = make_network();
         lds_error err = LDS_ERROR_INIT;
-        atomic_store(&has_failed, false);
-        atomic_store(&calls_left, n);
-        injected = kind;
+        faults_inject(kind, n);
         lds_status status = load_into(net, &err);
-        injected = FAULT_NONE;
-        bool failed = atomic_load(&has_failed);
+        bool failed = faults_disarm();
         if (failed && status) {
             assert_int_equal(status, expected);
             for (size_t i = 0; i < lds_network_n_params(net); i++)
                 assert_null(lds_param_data(lds_network_param(net, i)));
-            if (expected != LDS_ERR_MEMORY)
-                assert_non_null(strstr(err.message, "f.safetensors: "));
+            const char *said = expected == LDS_ERR_MEMORY ? "out of memory: " : "f.safetensors: ";
+            assert_true(kind == FAULT_MAP || strstr(err.message, said));
         } else {
             assert_int_equal(status, LDS_OK);
             assert_true(is_right(net));
@@ -207,9 +125,9 @@ static void reads_come_in_pieces(void **state)
 {
     (void)state;
     lds_network *net = make_network();
-    injected = FAULT_PIECES;
+    faults_inject(FAULT_PIECES, 10007);
     assert_int_equal(load_into(net, NULL), LDS_OK);
-    injected = FAULT_NONE;
+    assert_true(faults_disarm());
     assert_true(is_right(net));
     lds_network_free(net);
 }
@@ -218,11 +136,9 @@ static void old_kernels_read_through_what_is_mapped(void **state)
 {
     (void)state;
     lds_network *net = make_network();
-    injected = FAULT_ADVICE;
-    atomic_store(&has_failed, false);
+    faults_inject(FAULT_ADVICE, 0);
     assert_int_equal(load_into(net, NULL), LDS_OK);
-    injected = FAULT_NONE;
-    assert_true(atomic_load(&has_failed));
+    assert_true(faults_disarm());
     assert_true(is_right(net));
     lds_network_free(net);
 }
@@ -230,25 +146,27 @@ static void old_kernels_read_through_what_is_mapped(void **state)
 static void every_allocation_fails_once(void **state)
 {
     (void)state;
+    assert_true(fail_each(FAULT_MEMORY, LDS_ERR_MEMORY) >= 15);
+}
+
+static void making_a_network_by_a_key_map_survives_each_failed_allocation(void **state)
+{
+    (void)state;
+    static const char rules[] = "{\"rules\":[{\"regex\":\"^(.)\",\"to\":\"net.$1\"}]}";
+    lds_keymap *keymap;
+    assert_int_equal(lds_keymap_from_json(&keymap, rules, sizeof rules - 1, "k", NULL), LDS_OK);
     uint64_t n = 1;
     for (bool failed = true; failed; n++) {
-        lds_network *net = make_network();
-        lds_error err = LDS_ERROR_INIT;
+        lds_network *net;
         faults_arm(n);
-        lds_status status = load_into(net, &err);
+        lds_status status = lds_network_from_keymap(&net, checkpoint, keymap, LDS_F32, NULL);
         failed = faults_disarm();
-        if (status) {
-            assert_true(failed);
-            assert_int_equal(status, LDS_ERR_MEMORY);
-            assert_non_null(strstr(err.message, "out of memory: "));
-            for (size_t i = 0; i < lds_network_n_params(net); i++)
-                assert_null(lds_param_data(lds_network_param(net, i)));
-        } else {
-            assert_true(is_right(net));
-        }
+        assert_int_equal(status, failed ? LDS_ERR_MEMORY : LDS_OK);
+        assert_true(!net == failed);
         lds_network_free(net);
     }
-    assert_true(n > 15);
+    assert_true(n > 5);
+    lds_keymap_free(keymap);
 }
 
 int main(void)
@@ -260,6 +178,7 @@ int main(void)
         cmocka_unit_test(reads_come_in_pieces),
         cmocka_unit_test(old_kernels_read_through_what_is_mapped),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(making_a_network_by_a_key_map_survives_each_failed_allocation),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

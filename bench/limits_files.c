@@ -1,0 +1,134 @@
+/*
+ * Files for a hot measurement and for a cold one, with the kernel's own word (mincore) on what is resident, and
+ * the rate of the disk itself: direct reads, as many at once as asked for, each by a thread of its own. A thread
+ * for each request costs next to nothing beside reads of this size, and needs no interface that some kernel or
+ * sandbox refuses.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bench/limits_files.h"
+#include "bench/measure.h"
+
+enum { MAX_THREADS = 256, SECTOR = 4096, N_EVICTIONS = 5 };
+
+typedef struct direct_job {
+    int fd;
+    uint64_t offset, end, block;
+    atomic_uint_fast64_t next; /* where the next request begins */
+    atomic_uint_fast64_t n_read;
+    pthread_barrier_t ready; /* buffers are there: the clock starts */
+} direct_job;
+
+static int open_file(const char *file, int flags, uint64_t *nbytes)
+{
+    struct stat st;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | flags);
+    if (fd < 0 || fstat(fd, &st))
+        err(1, "%s", file);
+    *nbytes = (uint64_t)st.st_size;
+    return fd;
+}
+
+static double resident_share(const char *file)
+{
+    uint64_t nbytes, n_resident = 0;
+    int fd = open_file(file, 0, &nbytes);
+    uint64_t n_pages = (nbytes + 4095) / 4096;
+    unsigned char *pages = malloc(n_pages + 1);
+    void *data = mmap(NULL, nbytes ? nbytes : 1, PROT_READ, MAP_SHARED, fd, 0);
+    if (!pages || data == MAP_FAILED || mincore(data, nbytes, pages))
+        err(1, "%s", file);
+    for (uint64_t i = 0; i < n_pages; i++)
+        n_resident += pages[i] & 1;
+    munmap(data, nbytes ? nbytes : 1);
+    free(pages);
+    close(fd);
+    return n_pages ? (double)n_resident / (double)n_pages : 1;
+}
+
+static void print_residency(const char *file, double before)
+{
+    printf("{\"before\":%.6f,\"resident\":%.6f}\n", before, resident_share(file));
+}
+
+void limits_warm(const char *file)
+{
+    double before = resident_share(file);
+    if (before < 1) {
+        uint64_t nbytes;
+        uint8_t *buffer = malloc(1 << 20);
+        int fd = open_file(file, 0, &nbytes);
+        while (buffer && read(fd, buffer, 1 << 20) > 0)
+            continue;
+        close(fd);
+        free(buffer);
+    }
+    print_residency(file, before);
+}
+
+/* The kernel skips what is dirty, and what is still on its way onto its lists: so after a sync, and repeatedly. */
+void limits_evict(const char *file)
+{
+    uint64_t nbytes;
+    double before = resident_share(file), share = before;
+    int fd = open_file(file, 0, &nbytes);
+    if (fdatasync(fd))
+        err(1, "%s", file);
+    for (int i = 0; share > 0 && i < N_EVICTIONS; i++) {
+        int error = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        if (error)
+            errx(1, "%s: %s", file, strerror(error));
+        share = resident_share(file);
+    }
+    close(fd);
+    print_residency(file, before);
+}
+
+static void *read_blocks(void *arg)
+{
+    direct_job *job = arg;
+    uint8_t *buffer = aligned_alloc(SECTOR, job->block);
+    if (!buffer)
+        err(1, "buffer");
+    memset(buffer, 1, job->block);
+    pthread_barrier_wait(&job->ready);
+    for (uint64_t at; (at = atomic_fetch_add(&job->next, job->block)) < job->end;) {
+        uint64_t want = job->end - at < job->block ? job->end - at : job->block;
+        ssize_t n = pread(job->fd, buffer, (want + SECTOR - 1) & ~(uint64_t)(SECTOR - 1), (off_t)at);
+        if (n < 0 || (uint64_t)n < want)
+            errx(1, "direct read: %s", n < 0 ? strerror(errno) : "fewer bytes than asked for");
+        atomic_fetch_add(&job->n_read, want);
+    }
+    free(buffer);
+    return NULL;
+}
+
+void limits_direct(const char *file, uint64_t offset, uint64_t nbytes, uint64_t block, uint32_t n_threads)
+{
+    uint64_t size;
+    pthread_t threads[MAX_THREADS];
+    direct_job job = {.fd = open_file(file, O_DIRECT, &size), .offset = offset, .block = block};
+    if (offset % SECTOR || offset > size || n_threads > MAX_THREADS)
+        errx(2, "the offset is no multiple of %d, or behind the end of the file", SECTOR);
+    job.end = nbytes && nbytes < size - offset ? offset + nbytes : size;
+    job.next = offset;
+    pthread_barrier_init(&job.ready, NULL, n_threads + 1);
+    for (uint32_t i = 0; i < n_threads; i++)
+        if (pthread_create(&threads[i], NULL, read_blocks, &job))
+            errx(1, "cannot start a thread");
+    pthread_barrier_wait(&job.ready);
+    double begin = now();
+    for (uint32_t i = 0; i < n_threads; i++)
+        pthread_join(threads[i], NULL);
+    printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 "}\n", now() - begin,
+           (uint64_t)job.n_read, disk_nbytes());
+    close(job.fd);
+}

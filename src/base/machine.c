@@ -1,0 +1,99 @@
+/*
+ * What the process may really use, which is seldom what the machine has: a container with half a core of quota on
+ * a 128-core host gets one thread, and eight ranks on that host get sixteen each.
+ */
+#include "src/base/machine.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "src/base/cgroup.h"
+
+enum { MAX_THREADS = 1024, MAX_RANKS = 65536 };
+
+/* Processors in the affinity mask, 0 if the kernel does not say. */
+static uint32_t affinity_count(void)
+{
+    for (size_t n = 1024; n <= 1024 * 1024; n *= 4) {
+        cpu_set_t *set = CPU_ALLOC(n);
+        if (!set)
+            return 0;
+        size_t nbytes = CPU_ALLOC_SIZE(n);
+        int failed = sched_getaffinity(0, nbytes, set), why = errno;
+        int count = failed ? 0 : CPU_COUNT_S(nbytes, set);
+        CPU_FREE(set);
+        if (!failed)
+            return (uint32_t)count;
+        if (why != EINVAL) /* EINVAL: the kernel's mask is longer than ours */
+            return 0;
+    }
+    return 0;
+}
+
+/* The ranks on this host, from what launchers put into the environment; 1 if they say nothing. */
+static uint32_t local_ranks(void)
+{
+    static const char *const names[] = {
+        "LOCAL_WORLD_SIZE",           /* torchrun, and what accelerate and DeepSpeed set */
+        "OMPI_COMM_WORLD_LOCAL_SIZE", /* Open MPI */
+        "MPI_LOCALNRANKS",            /* MPICH, Intel MPI */
+        "MV2_COMM_WORLD_LOCAL_SIZE",  /* MVAPICH */
+        "SLURM_NTASKS_PER_NODE",      /* Slurm, where it was asked for */
+        "SLURM_STEP_TASKS_PER_NODE",  /* srun: "8", or "8(x2),4", of which the first is taken */
+        "MS_WORKER_NUM",              /* MindSpore's msrun: of all hosts, it tells no more */
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        unsigned long n = value && *value >= '0' && *value <= '9' ? strtoul(value, NULL, 10) : 0;
+        if (n > 0 && n <= MAX_RANKS)
+            return (uint32_t)n;
+    }
+    return 1;
+}
+
+uint32_t lds_threads_available_in(const char *root)
+{
+    uint32_t ranks = local_ranks(), allowed = affinity_count(), all = lds_cgroup_processors(root);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (!all)
+        all = online > 0 ? (uint32_t)online : 1;
+    if (!allowed || allowed > all)
+        allowed = all;
+    /* A launcher that pinned its ranks has divided the processors already. */
+    uint64_t n = allowed < all ? allowed : allowed / ranks;
+    uint64_t quota = lds_cgroup_quota(root);
+    if (quota != UINT64_MAX && quota / 1000 / ranks < n)
+        n = quota / 1000 / ranks;
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
+}
+
+uint32_t lds_threads_available(void)
+{
+    return lds_threads_available_in("");
+}
+
+uint64_t lds_memory_available_in(const char *root, bool *by_cgroup)
+{
+    char path[4096], line[256];
+    unsigned long long kib, available = 0, swap = 0;
+    bool is_known = false;
+    FILE *f =
+        snprintf(path, sizeof path, "%s/proc/meminfo", root) < (int)sizeof path ? fopen(path, "re") : NULL;
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
+            available = kib;
+            is_known = true;
+        } else if (sscanf(line, "SwapFree: %llu kB", &kib) == 1) {
+            swap = kib;
+        }
+    }
+    if (f)
+        fclose(f);
+    uint64_t system = is_known ? (available + swap) * 1024 : UINT64_MAX;
+    uint64_t cgroup = lds_cgroup_memory(root, swap * 1024);
+    *by_cgroup = cgroup < system;
+    return *by_cgroup ? cgroup : system;
+}

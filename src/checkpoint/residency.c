@@ -1,0 +1,63 @@
+/*
+ * What of a file is in the page cache: by cachestat(2) or, where that is missing or refused, by mincore(2) on a
+ * private mapping. Neither reads a page.
+ */
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "src/base/memory.h"
+#include "src/checkpoint/checkpoint.h"
+
+/* The same number on every architecture, since Linux 6.5; missing from the headers of older systems. */
+enum { NR_CACHESTAT = 451 };
+
+/* Counting visits every page, so it samples, too: no more than 64 MiB of a file, in 64 places. */
+enum { N_SAMPLES = 64, SAMPLE_PAGES = 256 };
+
+typedef struct cache_range {
+    uint64_t offset, nbytes;
+} cache_range;
+
+typedef struct cache_counts {
+    uint64_t n_cached, n_dirty, n_writeback, n_evicted, n_recently_evicted;
+} cache_counts;
+
+/* Pages from offset on that are present; -1 if the kernel cannot count. */
+static int64_t count_pages(int fd, uint64_t offset, uint64_t nbytes)
+{
+    cache_range range = {offset, nbytes};
+    cache_counts counts = {0};
+    return syscall(NR_CACHESTAT, fd, &range, &counts, 0) ? -1 : (int64_t)counts.n_cached;
+}
+
+static int64_t look_at_pages(int fd, uint64_t offset, uint64_t nbytes)
+{
+    unsigned char present[SAMPLE_PAGES];
+    int64_t n = 0;
+    void *map = mmap(NULL, (size_t)nbytes, PROT_READ, MAP_PRIVATE, fd, (off_t)offset);
+    if (map == MAP_FAILED)
+        return 0;
+    if (!mincore(map, (size_t)nbytes, present))
+        for (size_t i = 0; i < nbytes / lds_page_nbytes(); i++)
+            n += present[i] & 1;
+    munmap(map, (size_t)nbytes);
+    return n;
+}
+
+uint64_t lds_file_resident(int fd, uint64_t offset, uint64_t nbytes)
+{
+    uint64_t page_nbytes = lds_page_nbytes(), sample_nbytes = SAMPLE_PAGES * page_nbytes;
+    uint64_t end, n_seen = 0, n_present = 0;
+    if (!nbytes || !lds_add(offset, nbytes, &end))
+        return 0;
+    uint64_t step = nbytes / N_SAMPLES & ~(page_nbytes - 1);
+    step = step < sample_nbytes ? sample_nbytes : step;
+    for (uint64_t at = offset & ~(page_nbytes - 1); at < end; at += step) {
+        uint64_t n = end - at < sample_nbytes ? lds_align_up(end - at, page_nbytes) : sample_nbytes;
+        int64_t found = count_pages(fd, at, n);
+        n_present += (uint64_t)(found < 0 ? look_at_pages(fd, at, n) : found);
+        n_seen += n / page_nbytes;
+    }
+    return n_present >= n_seen ? nbytes : (uint64_t)((double)nbytes * (double)n_present / (double)n_seen);
+}

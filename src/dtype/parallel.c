@@ -1,0 +1,96 @@
+/*
+ * Converting arrays that are larger than a cache: blocks of them on all threads, and past the cache where that
+ * saves reading what is about to be overwritten. Below some megabytes starting a thread costs more than it
+ * brings, and the result is better left in cache for whoever comes next.
+ */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "src/base/machine.h"
+#include "src/base/threads.h"
+#include "src/dtype/stream.h"
+
+enum {
+    BLOCK_ELEMENTS = 1 << 17,
+    THREAD_NBYTES = 4 << 20, /* read and written, that are worth another thread */
+    CACHE_NBYTES = 32 << 20, /* read and written, of which little is still in cache at the end */
+    MAX_THREADS = 1024
+};
+
+typedef struct conversion {
+    uint8_t *dst;
+    const uint8_t *src;
+    lds_dtype dst_dtype, src_dtype;
+    size_t dst_size, src_size; /* of an element */
+    size_t n, n_blocks;
+    bool streams;
+    atomic_size_t next_block;
+    atomic_bool give_way;
+} conversion;
+
+/* Memory that is still to be had from the kernel comes zeroed in cache, which plain stores make use of. */
+static bool is_present(const uint8_t *data)
+{
+    uintptr_t page_nbytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned char state = 0;
+    return !mincore((void *)((uintptr_t)data & -page_nbytes), 1, &state) && state & 1;
+}
+
+static void convert_block(const conversion *c, size_t block)
+{
+    size_t first = block * BLOCK_ELEMENTS, n = c->n - first;
+    if (n > BLOCK_ELEMENTS)
+        n = BLOCK_ELEMENTS;
+    uint8_t *dst = c->dst + first * c->dst_size;
+    const uint8_t *src = c->src + first * c->src_size;
+    if (c->streams && is_present(dst))
+        lds_convert_stream(dst, c->dst_dtype, src, c->src_dtype, n);
+    else
+        lds_convert_kernel(c->dst_dtype, c->src_dtype)(dst, src, n);
+}
+
+static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
+{
+    (void)worker, (void)stop, (void)err;
+    conversion *c = ctx;
+    while (!lds_team_gives_way(&c->give_way)) {
+        size_t block = atomic_fetch_add_explicit(&c->next_block, 1, memory_order_relaxed);
+        if (block >= c->n_blocks)
+            break;
+        convert_block(c, block);
+    }
+    return LDS_OK;
+}
+
+static uint32_t threads_for(uint64_t nbytes, uint32_t n_threads)
+{
+    uint64_t worth = nbytes / THREAD_NBYTES;
+    if (worth > 1 && !n_threads)
+        n_threads = lds_threads_available();
+    return worth < n_threads ? (uint32_t)worth : n_threads;
+}
+
+lds_status lds_convert_parallel(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype,
+                                size_t n, uint32_t n_threads, lds_error *err)
+{
+    conversion c = {
+        .dst = dst,
+        .src = src,
+        .dst_dtype = dst_dtype,
+        .src_dtype = src_dtype,
+        .dst_size = lds_dtype_bits(dst_dtype) / 8,
+        .src_size = lds_dtype_bits(src_dtype) / 8,
+        .n = n,
+        .n_blocks = n / BLOCK_ELEMENTS + (n % BLOCK_ELEMENTS != 0),
+    };
+    if (n_threads > MAX_THREADS)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected at most %d threads, found %u", MAX_THREADS,
+                        n_threads);
+    uint64_t nbytes = (uint64_t)n * (c.dst_size + c.src_size); /* memory holds it: no overflow */
+    c.streams = nbytes > CACHE_NBYTES && dst != src;
+    n_threads = threads_for(nbytes, n_threads);
+    if (!dst || !src || !lds_convert_kernel(dst_dtype, src_dtype) || (n_threads < 2 && !c.streams))
+        return lds_convert(dst, dst_dtype, src, src_dtype, n, err);
+    const lds_team team = {.work = work, .ctx = &c, .give_way = &c.give_way};
+    return lds_team_run(&team, c.n_blocks, n_threads ? n_threads : 1, err);
+}

@@ -1,0 +1,103 @@
+/* Between an input and the sources that do its reads. */
+#ifndef LDS_IO_INPUT_H
+#define LDS_IO_INPUT_H
+
+#include <pthread.h>
+
+#include "src/io/source.h"
+
+enum { LDS_MAX_IO_THREADS = 32 };
+
+/* A way of doing reads, on threads of the input's own. */
+typedef struct lds_source {
+    uint32_t max_threads;
+    /* A thread's work: take reads and finish them until lds_input_take() says that it is over. */
+    void (*run)(lds_input *input);
+    /* There is a new read to take, or the end has come. Called with the lock. */
+    void (*wake)(lds_input *input);
+} lds_source;
+
+struct lds_input {
+    lds_input_options options;
+    size_t n_files;                 /* that are open */
+    int *fds;                       /* of each file; its own, since a read may outlive the checkpoint */
+    int *direct_fds;                /* of each file, or -1 */
+    bool has_direct;                /* one of these at least */
+    _Atomic(const char *) fallback; /* why it is not what was wanted, or NULL */
+    atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */
+    atomic_bool lacks_nowait;       /* the kernel, or the file system, cannot say what is in the page cache */
+
+    struct lds_ring *ring; /* of the source that has one */
+    atomic_bool is_ring_lost;
+
+    /* The lock guards all that follows, and the lists of the readers. */
+    pthread_mutex_t lock;
+    pthread_cond_t work;  /* there is a new read to take, or the end has come */
+    pthread_cond_t quiet; /* nothing is under way, or a thread has ended */
+    const lds_source *source;
+    lds_reader *readers;
+    lds_read *first, **last; /* waiting to be taken */
+    uint32_t n_waiting, n_taken;
+    uint32_t n_taken_foreign; /* of these, into memory that is not to be written to after the load */
+    pthread_t threads[LDS_MAX_IO_THREADS];
+    uint32_t n_started, n_running, n_idle;
+    bool is_ending;          /* nothing more will be taken */
+    atomic_bool is_orphaned; /* the load has gone; the last thread frees what is left */
+};
+
+/* The next system call for a read. Direct ones cover whole units, so they begin before at and end after it. */
+typedef struct lds_range {
+    int fd;
+    uint8_t *data;
+    size_t nbytes;
+    uint64_t offset;
+} lds_range;
+
+lds_range lds_read_range(const lds_input *input, const lds_read *read);
+
+/*
+ * A system call for that range has given result: bytes, or an errno as a negative number. True if the read is
+ * over, false if it needs another call.
+ */
+bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, long result);
+
+/* Do all of a read by pread(2), or what is left of it. */
+void lds_read_blocking(lds_input *input, lds_read *read);
+
+/* Switch the kernel's reading ahead in all files on or off. */
+void lds_input_read_ahead(lds_input *input, bool is_on);
+
+/* Note which pages of a read are in the page cache now, and later let go of the others. */
+void lds_page_cache_note(const lds_input *input, lds_read *read);
+void lds_page_cache_let_go(const lds_input *input, lds_read *read);
+
+/* Take the read that has waited longest, or NULL. Called with the lock, as are the next three. */
+lds_read *lds_input_take(lds_input *input);
+
+/* A read that was taken is over. */
+void lds_input_finish(lds_input *input, lds_read *read);
+
+/* A read that was taken is to be taken by somebody else. */
+void lds_input_put_back(lds_input *input, lds_read *read);
+
+/* There is no ring any more: threads with pread(2) go on. */
+void lds_input_lose_ring(lds_input *input, const char *why);
+
+/* Note why the input is not what was wanted: the first reason is kept. */
+void lds_input_fall_back(lds_input *input, const char *why);
+
+/* pread(2) on a number of threads. */
+extern const lds_source lds_source_pread;
+
+/*
+ * io_uring. lds_ring_open() gives the input its ring; if the system has none for it, the reason is returned, a
+ * string constant, and otherwise NULL.
+ */
+extern const lds_source lds_source_uring;
+const char *lds_ring_open(lds_input *input);
+void lds_ring_close(struct lds_ring *ring);
+
+/* The file opened once more, for direct reads; -1 if its file system has none. */
+int lds_open_direct(const lds_file *file);
+
+#endif

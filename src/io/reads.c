@@ -1,0 +1,102 @@
+/*
+ * One read, step by step: which system call comes next, and what its result means. Short reads, signals and file
+ * systems that refuse direct reads after all are dealt with here, for every source alike.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "src/base/memory.h"
+#include "src/io/input.h"
+
+/* How often in a row a read may be told to try again: some do for want of memory, for ever would be a hang. */
+enum { MAX_REFUSALS = 1000 };
+
+static const uint64_t unit_mask = ~(uint64_t)(LDS_DIRECT_NBYTES - 1);
+
+lds_range lds_read_range(const lds_input *input, const lds_read *read)
+{
+    uint64_t end = read->offset + read->nbytes, begin = read->at;
+    if (read->is_direct) {
+        begin &= unit_mask;
+        end = lds_align_up(end, LDS_DIRECT_NBYTES);
+    }
+    return (lds_range){
+        .fd = read->is_direct ? input->direct_fds[read->file] : input->fds[read->file],
+        .data = read->data + (int64_t)(begin - read->offset), /* may be in the margin before it */
+        .nbytes = (size_t)(end - begin),
+        .offset = begin,
+    };
+}
+
+/* What a direct read gets that asks for what the file system does not do. */
+static bool is_refusal(int os_errno)
+{
+    return os_errno == EINVAL || os_errno == EOPNOTSUPP;
+}
+
+static bool go_on_buffered(lds_read *read)
+{
+    read->is_direct = false;
+    return false;
+}
+
+bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, long result)
+{
+    if (atomic_load(&input->is_orphaned))
+        return true; /* nobody wants it any more */
+    if (result == -EINTR || (result == -EAGAIN && read->n_refusals++ < MAX_REFUSALS))
+        return false;
+    if (result < 0 && read->is_direct && is_refusal((int)-result)) {
+        atomic_store(&input->refuses_direct, true);
+        lds_input_fall_back(input, "direct reads are refused here");
+        return go_on_buffered(read);
+    }
+    if (result <= 0) {
+        read->os_errno = (int)-result;
+        return true;
+    }
+    uint64_t end = read->offset + read->nbytes, got = range->offset + (uint64_t)result;
+    if (got >= end) {
+        read->at = end;
+        return true;
+    }
+    read->n_refusals = 0;
+    bool is_stuck = got <= read->at; /* a direct read that ends in its own first unit */
+    read->at = is_stuck ? read->at : got;
+    return read->is_direct && (is_stuck || got & ~unit_mask) ? go_on_buffered(read) : false;
+}
+
+void lds_read_blocking(lds_input *input, lds_read *read)
+{
+    lds_range range;
+    long n;
+    do {
+        range = lds_read_range(input, read);
+        n = pread(range.fd, range.data, range.nbytes, (off_t)range.offset);
+    } while (!lds_read_advance(input, read, &range, n < 0 ? -errno : n));
+}
+
+static bool is_same_file(int fd, const lds_file *file)
+{
+    lds_file_identity identity = {0};
+    return !lds_file_identify(&identity, fd, NULL) && identity.device == file->identity.device &&
+           identity.inode == file->identity.inode;
+}
+
+int lds_open_direct(const lds_file *file)
+{
+    enum { FLAGS = O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY };
+    char by_fd[64];
+    snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", file->fd);
+    /* By descriptor it is the same file whatever has become of its name; /proc need not be there, though. */
+    int fd = open(by_fd, FLAGS);
+    if (fd < 0 && errno == ENOENT)
+        fd = open(file->path, FLAGS);
+    if (fd >= 0 && !is_same_file(fd, file)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}

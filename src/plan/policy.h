@@ -1,0 +1,30 @@
+/* How the bytes come in that are not mapped: the choice, as a function of what is known before. */
+#ifndef LDS_PLAN_POLICY_H
+#define LDS_PLAN_POLICY_H
+
+#include "src/checkpoint/checkpoint.h"
+
+typedef enum lds_source_kind {
+    LDS_SOURCE_READ,  /* through the page cache: pread(2) */
+    LDS_SOURCE_URING, /* through the page cache: io_uring, many at once */
+    LDS_SOURCE_DIRECT /* past the page cache, many at once */
+} lds_source_kind;
+
+typedef struct lds_policy_facts {
+    lds_io asked;
+    lds_fs fs;              /* the slowest of those that the files are on */
+    uint64_t read_nbytes;   /* of the checkpoint, to be read */
+    uint64_t cached_nbytes; /* of these, in the page cache */
+    uint64_t memory_nbytes; /* that may still be taken, page cache that could be dropped included */
+    bool keep_cache;        /* what is read is to stay in the page cache */
+} lds_policy_facts;
+
+typedef struct lds_choice {
+    lds_source_kind kind;
+    bool is_resident;   /* most bytes are in the page cache */
+    const char *reason; /* a string constant */
+} lds_choice;
+
+lds_choice lds_policy_choose(const lds_policy_facts *facts);
+
+#endif

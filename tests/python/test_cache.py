@@ -1,0 +1,260 @@
+"""The cache of converted weights: the same bytes, from a mapping, whatever happens to the folder."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+MIB = 1 << 20
+
+
+def save_model(path: Path, n: int = 8, seed: int = 0) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {f'w"{i}\n\\é': torch.randn(64, 65 + i, generator=generator).bfloat16() for i in range(n)}
+    tensors |= {"count": torch.arange(5), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save_model(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def entries(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.safetensors"))
+
+
+def test_second_load_is_a_mapping(loadstone, model, cache):
+    plain = loadstone.json("load", model, "-d", "f32", "--digest")
+    assert plain["cache"] is None
+    first = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--digest")
+    assert first["cache"] == "stored"
+    second = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--digest")
+    assert (second["cache"], second["bytes_written"]) == ("hit", 0)
+    assert second["source"] == "map+cache" and second["reason"] == "converted by an earlier load"
+    assert plain["digests"] == first["digests"] == second["digests"]
+    # What stands there is a checkpoint for anybody.
+    (entry,) = entries(cache)
+    found = load_file(entry)
+    expected = {name: t.float() for name, t in load_file(model).items() if t.dtype == torch.bfloat16}
+    assert {name: found[name] for name in expected}.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert loadstone("inspect", entry).returncode == 0
+    assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
+
+
+def test_phases_make_up_the_whole(loadstone, model, cache):
+    for _ in range(2):
+        found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}")
+        phases = found["phases"]
+        parts = [phases[k] for k in ("plan", "cache", "memory", "transfer", "init", "check")]
+        assert 0 < sum(parts) <= found["seconds"]
+
+
+def test_what_is_mapped_already_is_not_kept(loadstone, model, cache):
+    found = loadstone.json("load", model, f"--cache={cache}")
+    assert found["cache"] == "nothing to store"
+    assert entries(cache) == []
+
+
+def test_every_dtype_and_choice_has_its_own_entry(loadstone, model, cache):
+    for n, args in enumerate((["-d", "f32"], ["-d", "f16"], ["-d", "f16", "--keep-f32", "*3*"]), 1):
+        assert loadstone.json("load", model, *args, f"--cache={cache}")["cache"] == "stored"
+        assert len(entries(cache)) == n
+        plain = loadstone.json("load", model, *args, "--digest")["digests"]
+        again = loadstone.json("load", model, *args, f"--cache={cache}", "--digest")
+        assert (again["cache"], again["digests"]) == ("hit", plain)
+
+
+def test_a_changed_source_is_converted_anew(loadstone, tmp_path, cache):
+    model = save_model(tmp_path / "model.safetensors", seed=1)
+    loadstone("load", model, "-d", "f32", f"--cache={cache}")
+    save_model(model, seed=2)
+    found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--digest")
+    assert found["cache"] == "stored"
+    assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
+
+
+def test_initial_values_are_made_beside_it(loadstone, model, cache, tmp_path):
+    network = json.loads(loadstone("manifest", model, "-d", "f32", "--json").stdout)
+    network.append(
+        {"name": "more", "dtype": "F32", "shape": [100], "init": {"kind": "normal", "a": 0, "b": 1}}
+    )
+    manifest = tmp_path / "network.json"
+    manifest.write_text(json.dumps(network))
+    args = ["load", model, "--network", manifest, "--no-strict", "--seed", 3, "--digest"]
+    plain = loadstone.json(*args)
+    for state in ("stored", "hit"):
+        found = loadstone.json(*args, f"--cache={cache}")
+        assert (found["cache"], found["digests"]) == (state, plain["digests"])
+        assert found["initialised"] == ["more"]
+
+
+def damage(entry: Path, how: str) -> None:
+    data = bytearray(entry.read_bytes())
+    times = (entry.stat().st_atime_ns, entry.stat().st_mtime_ns)
+    if how == "cut":
+        del data[len(data) // 2 :]
+    elif how == "zeros":
+        data[-40000:] = bytes(40000)
+    elif how == "a bit":
+        data[-1] ^= 1
+    elif how == "header":
+        data[9] = ord("x")
+    elif how == "empty":
+        data = bytearray()
+    entry.write_bytes(data)
+    if how != "time":
+        os.utime(entry, ns=times)
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "a bit", "header", "empty", "time"])
+def test_a_damaged_entry_is_replaced(loadstone, model, cache, how):
+    first = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--digest")
+    damage(entries(cache)[0], how)
+    for state in ("stored", "hit"):
+        found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--digest")
+        assert (found["cache"], found["digests"]) == (state, first["digests"])
+
+
+def test_least_recently_used_goes_first(loadstone, tmp_path, cache):
+    models = [save_model(tmp_path / f"{i}.safetensors", seed=i) for i in range(3)]
+    size = 0
+    for i, model in enumerate(models[:2]):
+        loadstone("load", model, "-d", "f32", f"--cache={cache}")
+        size = entries(cache)[0].stat().st_size
+        os.utime(max(entries(cache), key=lambda p: p.stat().st_ctime_ns), (1000 + i, entry_mtime(cache)))
+    assert loadstone.json("load", models[0], "-d", "f32", f"--cache={cache}")["cache"] == "hit"
+    loadstone("load", models[2], "-d", "f32", f"--cache={cache}", "--cache-size", 2 * size)
+    listed = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
+    assert {e["source"] for e in listed} == {str(models[0]), str(models[2])}
+    assert all(e["bytes"] == size and e["used"] > time.time() - 1000 for e in listed)
+
+
+def entry_mtime(cache: Path) -> float:
+    return max(entries(cache), key=lambda p: p.stat().st_ctime_ns).stat().st_mtime
+
+
+def test_too_large_for_the_cache(loadstone, model, cache):
+    found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", "--cache-size", "1kB")
+    assert found["cache"] == f"not stored: {cache}: may have 0.00 GB, and this needs 0.00 GB"
+    assert list(cache.iterdir()) == []
+
+
+def test_list_and_clear(loadstone, model, cache, tmp_path):
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
+    assert loadstone("cache", "list", env=env).stdout == "0 entries, 0 B\n"
+    assert loadstone("cache", "clear", env=env).stdout == "removed 0 B\n"
+    assert loadstone.json("load", model, "-d", "f32", "--cache", env=env)["cache"] == "stored"
+    folder = tmp_path / "xdg" / "loadstone"
+    (entry,) = entries(folder)
+    (listed,) = loadstone.json("cache", "list", env=env)["entries"]
+    assert (listed["path"], listed["source"]) == (str(entry), str(model))
+    text = loadstone("cache", "list", env=env).stdout
+    assert str(entry) in text and "\n1 entry, " in text
+    (folder / "notes.txt").write_text("not ours")
+    size = entry.stat().st_size
+    assert loadstone.json("cache", "clear", env=env) == {"bytes_removed": size}
+    assert [p.name for p in folder.iterdir()] == ["notes.txt"]
+    done = loadstone("cache", "empty", check=False)
+    assert done.returncode == 2
+    assert "expected list or clear, found 'empty'" in done.stderr
+
+
+def test_a_folder_that_cannot_be_had(loadstone, model, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/file/cache")
+    assert found["cache"].startswith(f"not stored: {tmp_path}/file/cache: cannot be opened: ")
+    assert found["tensors"] == 11
+
+
+def test_not_with_an_io_that_reads(loadstone, model, cache):
+    done = loadstone("load", model, "-d", "f32", f"--cache={cache}", "--io", "read", check=False)
+    assert done.stderr == "loadstone: options: what a cache has is mapped, which io does not allow\n"
+
+
+def test_a_disk_that_fills(loadstone, tmp_path, model):
+    """The file system has no room for what is written: the load is whole, and says it."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        found = loadstone.json("load", model, "-d", "f32", f"--cache={small}", "--digest")
+        assert found["cache"] == f"not stored: {small}: has no room for 0.00 GB: No space left on device"
+        assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_write_that_fails(loadstone, model, cache):
+    import resource
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))
+
+    found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}", preexec_fn=limit)
+    assert found["cache"].startswith(f"not stored: {cache}: ") and "File too large" in found["cache"]
+    assert list(cache.iterdir()) == []
+
+
+def test_many_processes_at_once(loadstone, model, cache):
+    command = [loadstone.path, "load", model, "-d", "f32", f"--cache={cache}", "--digest", "--json"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(8)]
+    reports = [json.loads(process.communicate()[0]) for process in running]
+    assert all(r["digests"] == reports[0]["digests"] for r in reports)
+    states = {r["cache"] for r in reports}
+    busy = f"not stored: another process is writing the same, or nothing can be written to {cache}"
+    assert states <= {"stored", "hit", busy} and "stored" in states
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("has_tmpfile", [True, False])
+def test_killed_at_any_moment(loadstone, tmp_path, cache, has_tmpfile):
+    """Whatever moment a writer is killed at: what stands under an entry's name is whole."""
+    model = tmp_path / "model.safetensors"
+    save_file({f"w{i}": torch.randn(1 << 20).bfloat16() for i in range(8)}, model)
+    args = ["load", model, "-d", "f32", f"--cache={cache}"]
+    began = time.monotonic()
+    expected = loadstone.json(*args, "--digest")["digests"]
+    whole = time.monotonic() - began
+    reference = entries(cache)[0].read_bytes()
+    rng = random.Random(7)
+    n_left = 0
+    for _ in range(30 if has_tmpfile else 5):
+        loadstone("cache", "clear", f"--cache={cache}")
+        if not has_tmpfile:  # what a file system without nameless files would leave behind
+            (cache / ("0" * 32 + "-1.tmp")).write_bytes(reference[: len(reference) // 2])
+            (cache / ("0" * 32 + ".lock")).touch()
+        with subprocess.Popen([loadstone.path, *args], stdout=subprocess.DEVNULL) as process:
+            time.sleep(rng.random() * whole)
+            process.kill()
+        found = entries(cache)
+        n_left += len(found)
+        for entry in found:
+            data = entry.read_bytes()
+            assert len(data) == len(reference) and data[4096:] == reference[4096:]
+    found = loadstone.json(*args, "--digest")
+    assert found["digests"] == expected
+    loadstone("cache", "clear", f"--cache={cache}")
+    assert list(cache.iterdir()) == []
+    shutil.rmtree(cache)

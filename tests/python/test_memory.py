@@ -1,0 +1,152 @@
+"""Memory: what a load takes, what it refuses to begin, in a real control group where one can be made."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+MIB = 1 << 20
+
+
+def write_zeros(path: Path, nbytes: int) -> Path:
+    """A checkpoint of one bf16 tensor, all zeros, without a byte on the disk."""
+    header = json.dumps(
+        {"w": {"dtype": "BF16", "shape": [nbytes // 2], "data_offsets": [0, nbytes]}}
+    ).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + nbytes)
+    return path
+
+
+class MemoryGroup:
+    """A control group of its own with a limit; version 1 or 2."""
+
+    def __init__(self, limit: int):
+        name = f"loadstone-test-{uuid.uuid4().hex[:12]}"
+        if Path("/sys/fs/cgroup/memory").is_dir():
+            self.folder = Path("/sys/fs/cgroup/memory") / name
+            limit_name, swap_name, self.peak_name = (
+                "memory.limit_in_bytes",
+                "memory.memsw.limit_in_bytes",
+                "memory.max_usage_in_bytes",
+            )
+        else:
+            self.folder = Path("/sys/fs/cgroup") / name
+            limit_name, swap_name, self.peak_name = "memory.max", "memory.swap.max", "memory.peak"
+        try:
+            self.folder.mkdir()
+            (self.folder / limit_name).write_text(str(limit))
+        except OSError as error:
+            self.close()
+            pytest.skip(f"no control group can be made here: {error}")
+        if (self.folder / swap_name).exists():
+            (self.folder / swap_name).write_text(str(limit if "memsw" in swap_name else 0))
+
+    def enter(self) -> None:
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def close(self) -> None:
+        if self.folder.is_dir():
+            self.folder.rmdir()
+
+    def run(self, command: Path, *args) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [command, *map(str, args)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            preexec_fn=self.enter,
+        )
+
+
+@pytest.fixture
+def group():
+    made = MemoryGroup(512 * MIB)
+    yield made
+    made.close()
+
+
+def test_refused_in_a_control_group(loadstone, tmp_path, group):
+    path = write_zeros(tmp_path / "big.safetensors", 300 * MIB)
+    done = group.run(loadstone.path, "load", path, "--dtype", "f32")
+    assert done.returncode == 5
+    found = re.fullmatch(
+        r"loadstone: out of memory: needs (\d\.\d\d) GB, the control group allows (\d\.\d\d) GB\n",
+        done.stderr,
+    )
+    assert found, done.stderr
+    assert 0.62 < float(found[1]) < 0.72  # 600 MiB, and what is on its way
+    assert 0.4 < float(found[2]) <= 0.54
+    # Mapped, it needs none.
+    assert group.run(loadstone.path, "load", path).returncode == 0
+
+
+def test_overcommit_is_the_users_risk(loadstone, tmp_path, group):
+    path = write_zeros(tmp_path / "big.safetensors", 300 * MIB)
+    done = group.run(loadstone.path, "load", path, "--dtype", "f32", "--overcommit")
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_fits_into_a_control_group(loadstone, tmp_path, group):
+    """What fits is loaded there: the pages of the file, which count too, can go."""
+    path = write_zeros(tmp_path / "small.safetensors", 180 * MIB)
+    done = group.run(loadstone.path, "load", path, "--dtype", "f32", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["bytes_written"] == 360 * MIB
+    assert report["peak_rss_bytes"] <= 360 * MIB + 64 * MIB + 16 * MIB
+
+
+def test_address_space_is_an_error_too(loadstone, tmp_path):
+    """Where the limit is the address space, the kernel itself says no, and the message is ours."""
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (512 * MIB, 512 * MIB))
+
+    path = write_zeros(tmp_path / "big.safetensors", 300 * MIB)
+    done = loadstone("load", path, "--dtype", "f32", check=False, preexec_fn=limit)
+    assert done.returncode == 5
+    assert re.fullmatch(r"loadstone: out of memory: \d+ bytes could not be had\n", done.stderr)
+
+
+def test_hugetlb_names_what_is_missing(loadstone, tmp_path):
+    if int(Path("/proc/sys/vm/nr_hugepages").read_text()) >= 30:
+        pytest.skip("huge pages are reserved here")
+    path = write_zeros(tmp_path / "big.safetensors", 30 * MIB)
+    done = loadstone("load", path, "--dtype", "f32", "--hugetlb", check=False)
+    assert done.returncode == 5
+    assert "out of memory: needs 30 reserved huge pages of 2 MiB, the system has " in done.stderr
+
+
+def test_hugetlb(loadstone, tmp_path):
+    path = write_zeros(tmp_path / "big.safetensors", 6 * MIB)
+    reserved = Path("/proc/sys/vm/nr_hugepages")
+    before = reserved.read_text()
+    try:
+        reserved.write_text(str(int(before) + 8))
+    except OSError as error:
+        pytest.skip(f"no huge pages can be reserved: {error}")
+    try:
+        if int(reserved.read_text()) < int(before) + 8:
+            pytest.skip("no huge pages to be had")
+        assert loadstone.json("load", path, "--dtype", "f32", "--hugetlb")["bytes_written"] == 12 * MIB
+    finally:
+        reserved.write_text(before)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype):
+    """The kernel's own high-water mark: a network larger than everything else, with the smallest window."""
+    path = write_zeros(tmp_path / "a.safetensors", 256 * MIB)
+    report = loadstone.json("load", path, "--dtype", dtype, "--window", "1MiB", "--threads", 2)
+    written = 256 * MIB * (2 if dtype == "f32" else 1)
+    assert report["bytes_written"] == written
+    assert report["peak_rss_bytes"] <= written + MIB + 16 * MIB

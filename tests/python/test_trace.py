@@ -1,0 +1,60 @@
+"""Traces: a file that trace viewers read, with a lane a worker, and phases that fill the load."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / 'model "1".safetensors'
+    save_file({f"w{i}": torch.randn(1 << 20).bfloat16() for i in range(12)}, path)
+    return path
+
+
+def test_trace(loadstone, model, tmp_path):
+    path = tmp_path / "trace.json"
+    report = loadstone.json("load", model, "-d", "f32", "--threads", 2, "--trace", path)
+    events = json.loads(path.read_text())["traceEvents"]
+    names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    (process,) = [e["args"]["name"] for e in events if e["name"] == "process_name"]
+    assert process == str(model)
+    spans = [e for e in events if e["ph"] == "X"]
+    lanes = {e["tid"] for e in spans}
+    assert {names[0, lane] for lane in lanes} <= {"load", "worker 1", "worker 2", "worker 3"}
+    assert (
+        {"read", "convert"}
+        <= {e["name"] for e in spans if e["tid"]}
+        <= {"read", "convert", "wait", "page faults"}
+    )
+    assert sum(e["args"]["bytes"] for e in spans if e["name"] == "convert") == report["bytes_read"]
+    # What one thread does comes one after the other.
+    for lane in lanes:
+        end = 0
+        for e in sorted((e for e in spans if e["tid"] == lane), key=lambda e: e["ts"]):
+            assert e["ts"] >= end - 0.01
+            end = e["ts"] + e["dur"]
+    phases = [e for e in spans if e["tid"] == 0]
+    assert [e["name"] for e in phases if e["name"] in ("plan", "memory", "transfer")] == [
+        "plan",
+        "memory",
+        "transfer",
+    ]
+    assert sum(e["dur"] for e in phases) / 1e6 <= report["seconds"]
+
+
+def test_mapped_pages_are_page_faults(loadstone, model, tmp_path):
+    path = tmp_path / "trace.json"
+    loadstone("load", model, "--trace", path)
+    spans = [e for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X" and e["tid"]]
+    assert {e["name"] for e in spans} == {"page faults"}
+
+
+def test_trace_that_cannot_be_written(loadstone, model, tmp_path):
+    done = loadstone("load", model, "--trace", tmp_path / "no" / "trace.json", check=False)
+    assert done.returncode == 4
+    assert (
+        done.stderr == f"loadstone: {tmp_path}/no/trace.json: cannot be written: No such file or directory\n"
+    )

@@ -1,0 +1,249 @@
+/*
+ * The cache and the trace while the system fails them: allocations, and each call that writes an entry. The load
+ * is whole or has failed for want of memory; an entry is whole or not there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "src/base/error.h"
+#include "tests/unit/faults.h"
+#include "tests/unit/support.h"
+
+enum { N = 300000 };
+
+static char *folder;
+static char cache[4096];
+static lds_checkpoint *checkpoint;
+
+static enum {
+    NONE,
+    FALLOCATE,
+    PWRITE,
+    FSYNC,
+    LINKAT,
+    TMPFILE,
+    N_FAILURES
+} failure; /* that the next calls have */
+static int fails_with;
+
+static bool fails(int which)
+{
+    if ((int)failure != which)
+        return false;
+    errno = fails_with;
+    return true;
+}
+
+int __real_fallocate64(int fd, int mode, off_t offset, off_t nbytes);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes);
+ssize_t __real_pwrite64(int fd, const void *data, size_t nbytes, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t nbytes, off_t offset);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_linkat(int from, const char *old, int to, const char *name, int flags);
+int __wrap_linkat(int from, const char *old, int to, const char *name, int flags);
+int __real_openat64(int dir, const char *path, int flags, mode_t mode);
+int __wrap_openat64(int dir, const char *path, int flags, mode_t mode);
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes)
+{
+    return fails(FALLOCATE) ? -1 : __real_fallocate64(fd, mode, offset, nbytes);
+}
+
+/* Short writes always, so that going on after one is seen. */
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t nbytes, off_t offset)
+{
+    return fails(PWRITE) ? -1 : __real_pwrite64(fd, data, nbytes > 100000 ? 100000 : nbytes, offset);
+}
+
+int __wrap_fsync(int fd)
+{
+    return fails(FSYNC) ? -1 : __real_fsync(fd);
+}
+
+int __wrap_linkat(int from, const char *old, int to, const char *name, int flags)
+{
+    return fails(LINKAT) ? -1 : __real_linkat(from, old, to, name, flags);
+}
+
+int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
+{
+    return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder = make_folder();
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    uint16_t *values = calloc(N + 2, sizeof *values);
+    assert_non_null(values);
+    for (int i = 0; i < N + 2; i++)
+        values[i] = (uint16_t)(i % 30000);
+    char header[512];
+    snprintf(header, sizeof header,
+             "{\"a\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
+             "\"b\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[%d,%d]}}",
+             N, 2 * N, 2 * N, 2 * N + 4);
+    const char *path = in_folder(folder, "m.safetensors");
+    write_safetensors(path, header, values, 2 * N + 4);
+    free(values);
+    return lds_checkpoint_open(&checkpoint, path, NULL, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    lds_checkpoint_close(checkpoint);
+    remove_folder(folder);
+    return 0;
+}
+
+/* Load as F32 with the cache and a trace. *what is what the report says of the cache, cut to size. */
+static lds_status load(char what[static 256])
+{
+    lds_network *network;
+    lds_trace *trace;
+    lds_report *report;
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL), LDS_OK);
+    assert_int_equal(lds_trace_new(&trace, NULL), LDS_OK);
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.cache = cache;
+    options.trace = trace;
+    options.n_threads = 2;
+    lds_status status = lds_load(network, checkpoint, &options, &report, NULL);
+    const lds_param *a = lds_network_param(network, 0), *b = lds_network_param(network, 1);
+    if (!status) {
+        lds_report_stats stats = {.struct_size = sizeof stats};
+        lds_report_get_stats(report, &stats);
+        snprintf(what, 256, "%.255s", stats.cache);
+        uint16_t half = 29999;
+        float expected;
+        assert_int_equal(lds_convert(&expected, LDS_F32, &half, LDS_F16, 1, NULL), LDS_OK);
+        assert_memory_equal((const float *)lds_param_data(a) + 29999, &expected, sizeof expected);
+        half = (N + 1) % 30000;
+        assert_int_equal(lds_convert(&expected, LDS_F32, &half, LDS_F16, 1, NULL), LDS_OK);
+        assert_memory_equal((const float *)lds_param_data(b) + 1, &expected, sizeof expected);
+    } else {
+        assert_null(lds_param_data(a));
+    }
+    lds_report_free(report);
+    lds_trace_free(trace);
+    lds_network_free(network);
+    return status;
+}
+
+static void clear(void)
+{
+    assert_int_equal(lds_cache_trim(cache, 0, NULL, NULL), LDS_OK);
+}
+
+static size_t n_entries(void)
+{
+    lds_cache_list *list;
+    assert_int_equal(lds_cache_list_new(&list, cache, NULL), LDS_OK);
+    size_t n = lds_cache_list_n_entries(list);
+    lds_cache_list_free(list);
+    return n;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    char what[256];
+    for (int hit = 0; hit < 2; hit++) {
+        bool failed = true;
+        for (uint64_t n = 1; failed; n++) {
+            clear();
+            if (hit)
+                assert_int_equal(load(what), LDS_OK);
+            faults_arm(n);
+            lds_status status = LDS_OK;
+            lds_network *network = NULL;
+            if (!lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL)) {
+                lds_load_options options;
+                lds_load_options_init(&options, sizeof options);
+                options.cache = cache;
+                status = lds_load(network, checkpoint, &options, NULL, NULL);
+            }
+            failed = faults_disarm();
+            assert_true(status == LDS_OK || (failed && status == LDS_ERR_MEMORY));
+            lds_network_free(network);
+        }
+    }
+    clear();
+}
+
+static void whatever_fails_there_is_no_half_entry(void **state)
+{
+    (void)state;
+    char what[256], expected[8192];
+    static const char *const messages[N_FAILURES] = {
+        [FALLOCATE] = "has no room for 0.00 GB: No space left on device",
+        [PWRITE] = "cannot be written to: No space left on device",
+        [FSYNC] = "cannot be written to: No space left on device",
+        [LINKAT] = "cannot be given its name: No space left on device",
+    };
+    for (int which = FALLOCATE; which <= LINKAT; which++) {
+        clear();
+        failure = (unsigned)which;
+        fails_with = ENOSPC;
+        assert_int_equal(load(what), LDS_OK);
+        failure = NONE;
+        snprintf(expected, sizeof expected, "not stored: %s: %s", cache, messages[which]);
+        assert_string_equal(what, expected);
+        assert_int_equal(n_entries(), 0);
+        assert_int_equal(load(what), LDS_OK);
+        assert_string_equal(what, "stored");
+        assert_int_equal(load(what), LDS_OK);
+        assert_string_equal(what, "hit");
+    }
+}
+
+/* File systems that lack what is nice to have: nameless files, and room that is set aside. */
+static void plain_file_systems_will_do(void **state)
+{
+    (void)state;
+    char what[256];
+    for (int which = 0; which < 2; which++) {
+        clear();
+        failure = which ? TMPFILE : FALLOCATE;
+        fails_with = EOPNOTSUPP;
+        assert_int_equal(load(what), LDS_OK);
+        failure = NONE;
+        assert_string_equal(what, "stored");
+        assert_int_equal(load(what), LDS_OK);
+        assert_string_equal(what, "hit");
+        assert_int_equal(n_entries(), 1);
+    }
+}
+
+static void options_are_checked(void **state)
+{
+    (void)state;
+    lds_network *network;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL), LDS_OK);
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.cache = cache;
+    options.io = LDS_IO_READ;
+    assert_int_equal(lds_load(network, checkpoint, &options, NULL, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "options: what a cache has is mapped, which io does not allow");
+    lds_network_free(network);
+    lds_cache_list *list;
+    assert_int_equal(lds_cache_list_new(&list, in_folder(folder, "m.safetensors"), &err), LDS_ERR_IO);
+    assert_null(list);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(whatever_fails_there_is_no_half_entry),
+        cmocka_unit_test(plain_file_systems_will_do),
+        cmocka_unit_test(options_are_checked),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

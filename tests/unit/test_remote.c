@@ -1,0 +1,126 @@
+/*
+ * Files of a network file system or FUSE are read with many reads at once, each of which is a round trip: how many,
+ * is counted by the file system.
+ */
+#include <sys/utsname.h>
+
+#include "loadstone.h"
+#include "src/base/clock.h"
+#include "tests/unit/slow_fs.h"
+#include "tests/unit/support.h"
+
+enum { N_MIB = 48, DELAY_MS = 5, N_AT_ONCE = 40, N_THREADS = 32 };
+static const uint64_t data_nbytes = (uint64_t)N_MIB << 20;
+
+static slow_fs *fs;
+static uint8_t *file;
+static size_t header_nbytes, file_nbytes;
+
+static int set_up(void **state)
+{
+    (void)state;
+    char header[128];
+    snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}}",
+             (unsigned long long)data_nbytes / 2, (unsigned long long)data_nbytes);
+    while (strlen(header) % 8)
+        strcat(header, " ");
+    const char *why_not;
+    uint64_t n = strlen(header);
+    header_nbytes = 8 + n;
+    file_nbytes = header_nbytes + data_nbytes;
+    file = malloc(file_nbytes);
+    memcpy(file, &n, 8);
+    memcpy(file + 8, header, n);
+    for (size_t i = 0; i < data_nbytes; i++)
+        file[header_nbytes + i] = (uint8_t)(i * 2654435761u >> 13) & 0x3F;
+    fs = slow_fs_mount(file, file_nbytes, &why_not);
+    if (!fs)
+        print_message("not tested: %s\n", why_not);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (fs)
+        slow_fs_unmount(fs);
+    free(file);
+    return 0;
+}
+
+/* Load the file; the report's figures, and the seconds that it took. */
+static double load(lds_io io, lds_report_stats *stats, unsigned delay_ms, unsigned hold)
+{
+    lds_checkpoint *checkpoint;
+    lds_network *network;
+    lds_report *report;
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.io = io;
+    options.n_threads = 2;
+    slow_fs_begin(fs, 0, 0);
+    assert_int_equal(lds_checkpoint_open(&checkpoint, fs->path, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_DTYPE_NONE, NULL), LDS_OK);
+    slow_fs_begin(fs, delay_ms, hold);
+    uint64_t began = lds_now_ns();
+    assert_int_equal(lds_load(network, checkpoint, &options, &report, NULL), LDS_OK);
+    double seconds = (double)(lds_now_ns() - began) / 1e9;
+    *stats = (lds_report_stats){.struct_size = sizeof *stats};
+    lds_report_get_stats(report, stats);
+    const lds_param *w = lds_network_find(network, "w");
+    assert_memory_equal(lds_param_data(w), file + header_nbytes, data_nbytes);
+    lds_report_free(report);
+    lds_network_free(network);
+    lds_checkpoint_close(checkpoint);
+    return seconds;
+}
+
+/* Before Linux 5.15 io_uring could not be told how many threads of the kernel's may wait for such a file system. */
+static bool is_old_kernel(void)
+{
+    struct utsname name;
+    unsigned major = 0, minor = 0;
+    return uname(&name) || sscanf(name.release, "%u.%u", &major, &minor) != 2 || major * 100 + minor < 515;
+}
+
+static void many_reads_are_under_way_at_once(void **state)
+{
+    (void)state;
+    static const lds_io ways[] = {LDS_IO_READ, LDS_IO_AUTO, LDS_IO_URING, LDS_IO_DIRECT};
+    if (!fs)
+        skip();
+    for (size_t i = 0; i < (is_old_kernel() ? 1 : sizeof ways / sizeof *ways); i++) {
+        lds_report_stats stats;
+        load(ways[i], &stats, 0, i ? N_AT_ONCE : N_THREADS);
+        assert_int_equal(stats.mapped_nbytes, 0);
+        /* Where there is no io_uring, threads read, whatever was asked for, direct reads included. */
+        bool by_threads = stats.fallback || !strcmp(stats.source, "read");
+        unsigned expected = by_threads ? N_THREADS : N_AT_ONCE;
+        assert_in_range(atomic_load(&fs->n_most), expected, UINT32_MAX);
+    }
+}
+
+/* How much faster that is depends on the machine: it is said, and not held against anything. */
+static void reading_is_compared_with_mapping(void **state)
+{
+    (void)state;
+    if (!fs)
+        skip();
+    lds_report_stats stats;
+    double mapped = load(LDS_IO_MAP, &stats, DELAY_MS, 0);
+    unsigned n_mapped = atomic_load(&fs->n_most);
+    assert_int_equal(stats.mapped_nbytes, data_nbytes);
+    double read = load(LDS_IO_AUTO, &stats, DELAY_MS, 0);
+    print_message(
+        "%d MiB at %d ms a read: mapped %.2f s, %u at once; %s %.2f s, %u at once: %.1f times as fast\n",
+        N_MIB, DELAY_MS, mapped, n_mapped, stats.source, read, atomic_load(&fs->n_most), mapped / read);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_reads_are_under_way_at_once),
+        cmocka_unit_test(reading_is_compared_with_mapping),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,543 @@
+/*
+ * Every way of bringing bytes in gives the same bytes: from the page cache and not, into places that lie as in
+ * the file and others, converted and not, in blocks of every size; also where the system offers less than was
+ * asked for, and fails what it offered.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "loadstone.h"
+#include "tests/unit/faults.h"
+#include "tests/unit/support.h"
+
+enum { N_LARGE = 3000001, N_SMALL = 1001, N_PARAMS = 8 };
+
+static const struct {
+    const char *name;
+    const char *dtype;
+    uint64_t numel, element_nbytes;
+} tensors[N_PARAMS] = {
+    {"a", "BF16", N_LARGE, 2}, {"b", "F32", N_SMALL, 4},     {"c", "BF16", N_SMALL, 2},
+    {"d", "BF16", N_LARGE, 2}, {"e", "F32", N_LARGE / 4, 4}, {"f", "U8", 5, 1},
+    {"g", "BF16", N_SMALL, 2}, {"h", "BF16", N_LARGE, 2},
+};
+
+static char *folder;
+static uint8_t *bytes;
+static uint64_t n_bytes, begins[N_PARAMS];
+
+/* Two files of the same weights: even.safetensors, and odd.safetensors, in which no element is aligned. */
+static int set_up(void **state)
+{
+    (void)state;
+    char header[2048] = "{";
+    folder = make_folder();
+    for (int i = 0; i < N_PARAMS; i++) {
+        begins[i] = n_bytes;
+        n_bytes += tensors[i].numel * tensors[i].element_nbytes;
+        snprintf(header + strlen(header), 256,
+                 "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? "," : "",
+                 tensors[i].name, tensors[i].dtype, (int)tensors[i].numel, (int)begins[i], (int)n_bytes);
+    }
+    strcat(header, "}");
+    bytes = malloc(n_bytes);
+    uint32_t x = 1;
+    for (uint64_t i = 0; i < n_bytes; i++) {
+        x = x * 1664525 + 1013904223;
+        bytes[i] = (x >> 24) & 0x3F; /* no infinities, no NaNs */
+    }
+    while (strlen(header) % 8)
+        strcat(header, " ");
+    write_safetensors(in_folder(folder, "even.safetensors"), header, bytes, n_bytes);
+    strcat(header, " ");
+    write_safetensors(in_folder(folder, "odd.safetensors"), header, bytes, n_bytes);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(bytes);
+    remove_folder(folder);
+    return 0;
+}
+
+/* Out of the page cache with it. */
+static void evict(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    fdatasync(fd);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+}
+
+/* Bring the first n pages of a file in, and no others. */
+static void bring_in(const char *path, size_t n)
+{
+    char page[4096];
+    int fd = open(path, O_RDONLY);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(pread(fd, page, sizeof page, (off_t)(i * sizeof page)), sizeof page);
+    close(fd);
+}
+
+typedef struct how {
+    lds_io io;
+    lds_dtype dtype;
+    uint32_t n_threads;
+    uint64_t window_nbytes;
+    size_t n_brought; /* pages into the page cache, first */
+    bool is_cold, is_bound, keep_cache, prefetch;
+    const char *names; /* or NULL */
+    double *asked;     /* for stop_soon(), or NULL */
+} how;
+
+typedef struct outcome {
+    lds_network *network;
+    lds_report_stats stats;
+    char *text;
+    uint8_t *bound;
+} outcome;
+
+static int stop_soon(void *ctx, const lds_progress *progress);
+
+static lds_status load(outcome *o, const char *path, const how *h, lds_error *err)
+{
+    lds_checkpoint *checkpoint;
+    lds_load_options options;
+    lds_report *report = NULL;
+    *o = (outcome){.stats.struct_size = sizeof o->stats};
+    assert_int_equal(lds_checkpoint_open(&checkpoint, path, NULL, NULL), LDS_OK);
+    if (h->is_cold) /* what was read ahead behind the header, too */
+        evict(path);
+    if (h->n_brought)
+        bring_in(path, h->n_brought);
+    assert_int_equal(lds_network_from_checkpoint(&o->network, checkpoint, h->dtype, NULL), LDS_OK);
+    if (h->is_bound) { /* 64 bytes from where a direct read could go */
+        lds_param *d = lds_network_find(o->network, "d");
+        o->bound = aligned_alloc(4096, lds_param_nbytes(d) / 4096 * 4096 + 8192);
+        assert_int_equal(lds_param_bind(d, o->bound + 64, lds_param_nbytes(d), NULL, NULL, NULL), LDS_OK);
+    }
+    lds_load_options_init(&options, sizeof options);
+    options.io = h->io;
+    options.n_threads = h->n_threads;
+    options.window_nbytes = h->window_nbytes;
+    options.keep_cache = h->keep_cache;
+    options.prefetch = h->prefetch;
+    options.progress = h->asked ? stop_soon : NULL;
+    options.progress_ctx = h->asked;
+    options.names = &h->names;
+    options.n_names = h->names ? 1 : 0;
+    lds_status status = lds_load(o->network, checkpoint, &options, &report, err);
+    if (!status) {
+        lds_report_get_stats(report, &o->stats);
+        o->text = strdup(lds_report_text(report));
+    }
+    lds_report_free(report);
+    lds_checkpoint_close(checkpoint);
+    return status;
+}
+
+static void forget(outcome *o)
+{
+    lds_network_free(o->network);
+    free(o->text);
+    free(o->bound);
+}
+
+static void check_same(const outcome *a, const outcome *b)
+{
+    for (int i = 0; i < N_PARAMS; i++) {
+        const lds_param *p = lds_network_find(a->network, tensors[i].name);
+        const lds_param *q = lds_network_find(b->network, tensors[i].name);
+        assert_true(!lds_param_data(p) == !lds_param_data(q));
+        if (lds_param_data(p))
+            assert_memory_equal(lds_param_data(p), lds_param_data(q), lds_param_nbytes(p));
+    }
+}
+
+/* Load as h says, cold and hot, and compare with one thread of pread. */
+static void check(const char *file, const how *h)
+{
+    outcome expected, found;
+    how plain = {.io = LDS_IO_READ, .dtype = h->dtype, .n_threads = 1, .names = h->names};
+    const char *path = in_folder(folder, file);
+    assert_int_equal(load(&expected, path, &plain, NULL), LDS_OK);
+    for (int is_cold = 0; is_cold < 2; is_cold++) {
+        how now = *h;
+        now.is_cold = is_cold;
+        assert_int_equal(load(&found, path, &now, NULL), LDS_OK);
+        check_same(&expected, &found);
+        forget(&found);
+    }
+    forget(&expected);
+}
+
+static const char *const files[] = {"even.safetensors", "odd.safetensors"};
+
+static void every_source_gives_the_same(void **state)
+{
+    (void)state;
+    static const lds_dtype dtypes[] = {LDS_DTYPE_NONE, LDS_BF16, LDS_F32, LDS_F16, LDS_F8_E5M2};
+    for (lds_io io = LDS_IO_AUTO; io <= LDS_IO_DIRECT; io++)
+        for (size_t f = 0; f < 2; f++)
+            for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
+                check(files[f], &(how){.io = io, .dtype = dtypes[d], .n_threads = 2});
+}
+
+static void every_size_of_reads_gives_the_same(void **state)
+{
+    (void)state;
+    static const uint64_t windows[] = {64 << 10, 100 << 10, 300001, 1 << 20, 5 << 20};
+    for (lds_io io = LDS_IO_READ; io <= LDS_IO_DIRECT; io++)
+        for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+            check(files[w % 2],
+                  &(how){.io = io, .dtype = LDS_F32, .n_threads = 1, .window_nbytes = windows[w]});
+}
+
+static void parts_and_memory_of_the_callers_give_the_same(void **state)
+{
+    (void)state;
+    for (lds_io io = LDS_IO_AUTO; io <= LDS_IO_DIRECT; io++) {
+        check(files[0], &(how){.io = io, .n_threads = 2, .is_bound = true});
+        check(files[0], &(how){.io = io, .n_threads = 2, .dtype = LDS_F32, .is_bound = true});
+        check(files[0], &(how){.io = io, .n_threads = 2, .names = "[aceh]"});
+        check(files[1], &(how){.io = io, .n_threads = 2, .names = "[bfg]"});
+    }
+}
+
+/* What a load of all bytes says about itself. */
+static outcome told(lds_io io, bool is_cold)
+{
+    outcome o;
+    assert_int_equal(
+        load(&o, in_folder(folder, files[0]), &(how){.io = io, .n_threads = 2, .is_cold = is_cold}, NULL),
+        LDS_OK);
+    return o;
+}
+
+static void check_told(lds_io io, const char *source, const char *fallback)
+{
+    outcome o = told(io, true);
+    assert_string_equal(o.stats.source, source);
+    if (fallback)
+        assert_string_equal(o.stats.fallback, fallback);
+    else
+        assert_null(o.stats.fallback);
+    assert_string_equal(o.stats.source_reason, "as asked");
+    forget(&o);
+}
+
+#ifdef LDS_HAVE_URING
+/* Containers often forbid it, and emulators do not know it. */
+static bool has_uring(void)
+{
+    return syscall(__NR_io_uring_setup, 0, NULL) < 0 && errno != ENOSYS && errno != EPERM;
+}
+#endif
+
+static void the_report_says_what_was_used(void **state)
+{
+    (void)state;
+    check_told(LDS_IO_READ, "read", NULL);
+#ifdef LDS_HAVE_URING
+    if (has_uring())
+        check_told(LDS_IO_URING, "uring", NULL);
+#else
+    check_told(LDS_IO_URING, "read", "built without io_uring");
+#endif
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+#ifdef LDS_HAVE_URING
+static void a_kernel_without_io_uring_is_read_by_threads(void **state)
+{
+    (void)state;
+    static const struct {
+        int os_errno;
+        const char *reason;
+    } cases[] = {
+        {ENOSYS, "this kernel has no io_uring"},
+        {EPERM, "io_uring is not permitted here"},
+        {ENOMEM, "io_uring may not have the memory that it needs"},
+        {EMFILE, "io_uring does not work here"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        faults_inject(FAULT_RING, (uint64_t)cases[i].os_errno);
+        check_told(LDS_IO_URING, "read", cases[i].reason);
+        check(files[i % 2], &(how){.io = LDS_IO_URING, .dtype = LDS_F32, .n_threads = 2});
+        check(files[i % 2], &(how){.io = LDS_IO_DIRECT, .dtype = LDS_F32, .n_threads = 2});
+        assert_true(faults_disarm());
+    }
+    faults_inject(FAULT_OLD_RING, 0);
+    check_told(LDS_IO_URING, "read", cases[0].reason);
+    assert_true(faults_disarm());
+}
+
+#if !defined(__SANITIZE_THREAD__) /* which knows no threads in forked children */
+/* From now on this process may not set up an io_uring. False if it cannot be forbidden here. */
+static bool forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) &&
+           syscall(__NR_io_uring_setup, 1, NULL) < 0 && errno == EPERM;
+}
+
+/* Filters cannot be taken back, so a child has it. */
+static void a_container_that_forbids_io_uring_is_read_by_threads(void **state)
+{
+    (void)state;
+    enum { DONE, WRONG, CANNOT };
+    pid_t child = fork();
+    if (!child) {
+        outcome o;
+        const how h = {.io = LDS_IO_URING, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+        if (!forbid_io_uring())
+            _exit(CANNOT);
+        bool ok = !load(&o, in_folder(folder, files[0]), &h, NULL) && !strcmp(o.stats.source, "read") &&
+                  o.stats.fallback && !strcmp(o.stats.fallback, "io_uring is not permitted here");
+        _exit(ok ? DONE : WRONG);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == CANNOT)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), DONE);
+}
+#endif
+
+static void a_ring_that_fails_is_replaced(void **state)
+{
+    (void)state;
+    if (!has_uring())
+        skip();
+    for (uint64_t n = 1; n < 6; n++) { /* refused for a moment */
+        faults_inject(FAULT_SUBMIT, n);
+        check_told(LDS_IO_URING, "uring", NULL);
+        faults_disarm();
+    }
+    faults_inject(FAULT_SUBMITS, 0);
+    check_told(LDS_IO_URING, "read", "io_uring stopped working");
+    check(files[0], &(how){.io = LDS_IO_DIRECT, .dtype = LDS_F32, .n_threads = 2});
+    check(files[1], &(how){.io = LDS_IO_URING, .n_threads = 2});
+    assert_true(faults_disarm());
+}
+#endif
+
+/* A kernel of before 4.14, and a file system that cannot tell: what is not known to be there is read by threads. */
+static void reads_that_would_wait_are_handed_over(void **state)
+{
+    (void)state;
+    static const int refusals[] = {EAGAIN, EOPNOTSUPP, ENOSYS};
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        for (lds_io io = LDS_IO_READ; io <= LDS_IO_DIRECT; io++) {
+            faults_nowait(refusals[i]);
+            check(files[i % 2], &(how){.io = io, .n_threads = 3, .dtype = LDS_F32});
+            check(files[i % 2], &(how){.io = io, .n_threads = 1});
+        }
+    faults_nowait(0);
+}
+
+/* Let read n fail, in the worker and in the threads that read for it. */
+static void fail_reads(fault kind, lds_status expected, const char *message)
+{
+    for (int is_handed_over = 0; is_handed_over < 2; is_handed_over++)
+        for (uint64_t n = 1; n < 20; n += 3) {
+            outcome o;
+            lds_error err = LDS_ERROR_INIT;
+            faults_nowait(is_handed_over ? EAGAIN : 0);
+            faults_inject(kind, n + 3); /* past the header */
+            lds_status status =
+                load(&o, in_folder(folder, files[0]), &(how){.io = LDS_IO_READ, .n_threads = 2}, &err);
+            faults_nowait(0);
+            if (faults_disarm()) {
+                assert_int_equal(status, expected);
+                assert_non_null(strstr(err.message, message));
+                assert_non_null(strstr(err.message, files[0]));
+                for (int i = 0; i < N_PARAMS; i++)
+                    assert_null(lds_param_data(lds_network_param(o.network, (size_t)i)));
+            }
+            forget(&o);
+        }
+}
+
+static void reads_that_fail_fail_the_load(void **state)
+{
+    (void)state;
+    fail_reads(FAULT_READ, LDS_ERR_IO, "cannot be read");
+    fail_reads(FAULT_END, LDS_ERR_CHANGED, "found the end");
+}
+
+static void reads_in_pieces_are_put_together(void **state)
+{
+    (void)state;
+    for (int is_handed_over = 0; is_handed_over < 2; is_handed_over++) {
+        outcome expected = told(LDS_IO_READ, false), found;
+        faults_nowait(is_handed_over ? EAGAIN : 0);
+        faults_inject(FAULT_PIECES, 100007);
+        found = told(LDS_IO_READ, false);
+        assert_true(faults_disarm());
+        faults_nowait(0);
+        check_same(&expected, &found);
+        forget(&expected);
+        forget(&found);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* How many pages of a file the page cache has, and how many there are. */
+static size_t count_cached(const char *path, size_t *n_pages)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(fstat(fd, &st), 0);
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    long page_nbytes = sysconf(_SC_PAGESIZE);
+    *n_pages = (size_t)((st.st_size + page_nbytes - 1) / page_nbytes);
+    unsigned char *present = calloc(*n_pages, 1);
+    assert_int_equal(mincore(map, (size_t)st.st_size, present), 0);
+    size_t n = 0;
+    for (size_t i = 0; i < *n_pages; i++)
+        n += present[i] & 1;
+    munmap(map, (size_t)st.st_size);
+    free(present);
+    return n;
+}
+
+/* How many pages of the file the page cache has after a load. */
+static size_t count_left(const char *path, const how *h, size_t *n_pages)
+{
+    outcome o;
+    assert_int_equal(load(&o, path, h, NULL), LDS_OK);
+    forget(&o);
+    return count_cached(path, n_pages);
+}
+
+/* A kernel that wants memory takes pages that nobody let go of: then it is tried again. */
+static void check_left(const char *path, const how *h, size_t expected)
+{
+    enum { N_TRIES = 5, N_ALLOWED = 100 }; /* edges, shared by two reads */
+    size_t n_left, n_pages;
+    for (int i = 0; i < N_TRIES; i++) {
+        n_left = count_left(path, h, &n_pages);
+        expected = expected < n_pages ? expected : n_pages - N_ALLOWED;
+        if (n_left >= expected)
+            break;
+    }
+    assert_in_range(n_left, expected, expected + N_ALLOWED);
+}
+
+static void what_was_not_in_the_page_cache_is_let_go_of(void **state)
+{
+    (void)state;
+    enum { N_BROUGHT = 1000 };
+    const char *path = in_folder(folder, files[0]);
+    size_t n_pages;
+    evict(path);
+    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
+        skip(); /* a file system without a page cache of its own, or in memory */
+    how h = {.n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+    for (h.io = LDS_IO_READ; h.io <= LDS_IO_DIRECT; h.io++)
+        for (int is_partly = 0; is_partly < 2; is_partly++) {
+            h.n_brought = is_partly ? N_BROUGHT : 0;
+            check_left(path, &h, h.n_brought);
+        }
+    how kept = {.io = LDS_IO_AUTO, .n_threads = 2, .dtype = LDS_F32, .is_cold = true, .keep_cache = true};
+    check_left(path, &kept, SIZE_MAX);
+    kept.keep_cache = false;
+    kept.prefetch = true;
+    check_left(path, &kept, SIZE_MAX);
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* 0.1 s is what is promised; sanitizers, and machines that do something else besides, take theirs. */
+#define MAX_STOP_SECONDS 2.0
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Asks to stop at the second call, and notes when. */
+static int stop_soon(void *ctx, const lds_progress *progress)
+{
+    double *asked = ctx;
+    (void)progress;
+    if (*asked < 0) {
+        *asked = 0;
+        return 0;
+    }
+    *asked = *asked > 0 ? *asked : now();
+    return 1;
+}
+
+static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
+{
+    (void)state;
+    int n_stalled = 0;
+    for (int i = 0; i < 4; i++) {
+        double asked = -1;
+        outcome o;
+        lds_error err = LDS_ERROR_INIT;
+        how h = {
+            .io = LDS_IO_READ, .n_threads = 2, .dtype = i % 2 ? LDS_F32 : LDS_DTYPE_NONE, .asked = &asked};
+        faults_nowait(EAGAIN);
+        faults_inject(FAULT_STALL, (uint64_t)i * 3 + 3); /* past the header */
+        lds_status status = load(&o, in_folder(folder, files[0]), &h, &err);
+        double took = now() - asked;
+        assert_int_equal(status, LDS_ERR_CANCELLED);
+        assert_true(took < MAX_STOP_SECONDS);
+        for (int p = 0; p < N_PARAMS; p++)
+            assert_null(lds_param_data(lds_network_param(o.network, (size_t)p)));
+        forget(&o);
+        n_stalled += faults_disarm();
+        faults_nowait(0);
+        usleep(100000); /* what was left ends by itself: sanitizers tell if it does not end well */
+    }
+    assert_true(n_stalled > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_source_gives_the_same),
+        cmocka_unit_test(every_size_of_reads_gives_the_same),
+        cmocka_unit_test(parts_and_memory_of_the_callers_give_the_same),
+        cmocka_unit_test(the_report_says_what_was_used),
+#ifdef LDS_HAVE_URING
+        cmocka_unit_test(a_kernel_without_io_uring_is_read_by_threads),
+#if !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test(a_container_that_forbids_io_uring_is_read_by_threads),
+#endif
+        cmocka_unit_test(a_ring_that_fails_is_replaced),
+#endif
+        cmocka_unit_test(reads_that_would_wait_are_handed_over),
+        cmocka_unit_test(reads_that_fail_fail_the_load),
+        cmocka_unit_test(reads_in_pieces_are_put_together),
+        cmocka_unit_test(what_was_not_in_the_page_cache_is_let_go_of),
+        cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
