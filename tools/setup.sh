@@ -2,9 +2,10 @@
 # shellcheck shell=bash disable=SC2034,SC2191
 
 # package=probe: what is there once the package is installed. A file, a Python module (import:), a header of
-# Python (header:), a library that clang brings (clang:), or a command.
+# Python (header:), a pkg-config file (pkg:), a library that clang brings (clang:), or a command.
 build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ninja pkg-config=pkg-config
-    libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h)
+    libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h
+    liburing-dev=/usr/include/liburing.h)
 python_packages=(python3=python3 python3-venv=import:ensurepip python3-dev=header:Python.h)
 test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
 clang_packages=(clang=clang)
@@ -23,6 +24,7 @@ missing_packages() {
         /*) [[ -e $probe ]] ;;
         import:*) python3 -c "import ${probe#import:}" 2>/dev/null ;;
         clang:*) compgen -G "$(clang -print-runtime-dir 2>/dev/null)/${probe#clang:}*" >/dev/null ;;
+        pkg:*) pkg-config --exists "${probe#pkg:}" ;;
         header:*) [[ -e $(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/${probe#header:} ]] ;;
         *) command -v "$probe" >/dev/null ;;
         esac || echo "${entry%%=*}"
@@ -68,24 +70,63 @@ need_venv() {
     cp tests/requirements.txt .venv/requirements.txt
 }
 
-# The libraries for aarch64, unpacked beside the cross compiler's libc. An apt of its own downloads them, so
-# that the system is not changed: a second architecture in dpkg is hard to take back, and needs root.
-need_sysroot() {
-    local sysroot=$PWD/.cache/sysroot-aarch64 apt=$PWD/.cache/apt-aarch64
-    [[ -e $sysroot/complete ]] && return 0
-    rm -rf "$sysroot" "$apt"
-    mkdir -p "$sysroot" "$apt"/{state/lists/partial,cache/archives/partial,packages}
-    local -a options=(-o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o "Dir::State=$apt/state"
-        -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null -o "APT::Sandbox::User=$(id -un)"
-        -o Acquire::Languages=none)
-    apt-get "${options[@]}" update
-    (cd "$apt/packages" && apt-get "${options[@]}" download libpcre2-dev libpcre2-8-0 libxxhash-dev libxxhash0 \
-        libcmocka-dev libcmocka0)
-    local package
+# The versions of MindSpore that its adapter is tested on.
+mindspore_versions=(2.7.0 2.7.1 2.10.0)
+
+# Prints where the environment for one of them is. They take 3 GB each: several trees may share them.
+mindspore_env() {
+    echo "${LDS_MINDSPORE_ENVS:-$PWD/.cache/mindspore}/$1"
+}
+
+# As .venv, an environment is complete when it holds a copy of what it was made from.
+need_mindspore() {
+    local env
+    env=$(mindspore_env "$1")
+    cmp -s tests/requirements-mindspore.txt "$env/requirements.txt" && return 0
+    mkdir -p "$env"
+    rm -f "$env/requirements.txt"
+    [[ -x $env/bin/python ]] || python3 -m venv "$env"
+    "$env/bin/python" -m pip install "mindspore==$1" -r tests/requirements-mindspore.txt
+    cp tests/requirements-mindspore.txt "$env/requirements.txt"
+}
+
+# foreign_apt DIRECTORY ARCHITECTURE SUITE: an apt of its own for packages of another architecture or release of
+# Debian, so that the system is not changed: what dpkg has taken in is hard to take back, and needs root. An empty
+# SUITE is the system's own. What apt-get is to be called with is in apt_options then.
+foreign_apt() {
+    local apt=$1 architecture=$2 suite=$3
+    rm -rf "$apt"
+    mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,packages}
+    apt_options=(-o "APT::Architecture=$architecture" -o "APT::Architectures::=$architecture"
+        -o "Dir::State=$apt/state" -o "Dir::Cache=$apt/cache" -o Dir::State::status=/dev/null
+        -o "APT::Sandbox::User=$(id -un)" -o Acquire::Languages=none)
+    if [[ -n $suite ]]; then
+        local type from="[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian"
+        for type in deb deb-src; do echo "$type $from $suite main"; done >"$apt/sources.list"
+        apt_options+=(-o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null)
+    fi
+    apt-get "${apt_options[@]}" update
+}
+
+# unpack DIRECTORY ARCHITECTURE SUITE PACKAGE...: these packages, without what they depend on.
+unpack() {
+    local dir=$1 apt=$1.apt package
+    foreign_apt "$apt" "$2" "$3"
+    (cd "$apt/packages" && apt-get "${apt_options[@]}" download "${@:4}")
+    rm -rf "$dir"
+    mkdir -p "$dir"
     for package in "$apt"/packages/*.deb; do
-        dpkg-deb -x "$package" "$sysroot"
+        dpkg-deb -x "$package" "$dir"
     done
     rm -rf "$apt"
+}
+
+# The libraries for aarch64, beside the cross compiler's libc.
+need_sysroot() {
+    local sysroot=$PWD/.cache/sysroot-aarch64
+    [[ -e $sysroot/complete ]] && return 0
+    unpack "$sysroot" arm64 "" libpcre2-dev libpcre2-8-0 libxxhash-dev libxxhash0 libcmocka-dev libcmocka0 \
+        liburing-dev liburing2
     touch "$sysroot/complete"
 }
 

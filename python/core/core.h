@@ -21,23 +21,41 @@ enum { N_DTYPES = 32 };
 
 typedef struct core_state {
     PyTypeObject *checkpoint_type, *checkpoint_tensor_type, *tensor_type, *network_type, *parameter_type,
-        *keymap_type;
+        *keymap_type, *pool_type;
     PyObject *dtypes[N_DTYPES]; /* loadstone.dtypes.DType, by lds_dtype; NULL where there is none */
     PyObject *make_error;       /* loadstone._errors.make_error */
 } core_state;
 
 typedef struct checkpoint_object {
     PyObject_HEAD core_state *state;
-    PyObject *parent; /* the pipeline that closes it, or NULL */
-    const lds_checkpoint *checkpoint;
+    PyObject *parent;                 /* the pipeline that closes it, or NULL */
+    const lds_checkpoint *checkpoint; /* between core_checkpoint_begin() and core_checkpoint_end() */
+    atomic_int users; /* calls that use it, and one until it is closed; a part's are its parent's */
+    atomic_bool is_closed;
 } checkpoint_object;
+
+/* What an index asks for. */
+typedef struct core_selection {
+    uint32_t n_dims, n_taken, n_kept;
+    const uint64_t *extents; /* n_dims */
+    lds_slice *slices;       /* n_dims */
+    uint64_t *shape;         /* n_kept: of the result */
+} core_selection;
+
+/* Memory with several owners, of whom any thread may be the last, with Python or without it. */
+typedef struct shared_memory {
+    atomic_size_t n_owners;
+    lds_storage *storage; /* or NULL */
+    void *own;            /* or NULL */
+} shared_memory;
 
 /* Row-major memory: a parameter's storage, or a block of our own. */
 typedef struct tensor_object {
     PyObject_VAR_HEAD core_state *state;
-    lds_storage *storage; /* or NULL */
-    PyObject *keeper;     /* what keeps the caller's memory, or NULL */
-    void *own;            /* freed with it, or NULL */
+    lds_storage *storage;            /* or NULL */
+    PyObject *keeper;                /* what keeps the caller's memory, or NULL */
+    void *own;                       /* freed with it, or NULL */
+    _Atomic(shared_memory *) shared; /* owns the two in the tensor's place; NULL until it is exported */
     void *data;
     lds_dtype dtype;
     int n_dims;
@@ -45,10 +63,6 @@ typedef struct tensor_object {
     Py_ssize_t numel;
     Py_ssize_t dims[]; /* shape, strides in bytes, strides in elements */
 } tensor_object;
-
-typedef struct keymap_object {
-    PyObject_HEAD lds_keymap *keymap;
-} keymap_object;
 
 /* errors.c. All set an exception and return NULL. */
 PyObject *core_fail(core_state *state, const lds_error *err);
@@ -62,7 +76,7 @@ PyObject *core_dtype_object(core_state *state, lds_dtype dtype);
 int core_dtype_of(core_state *state, PyObject *object);
 PyObject *core_shape(uint32_t n_dims, const uint64_t *shape);
 PyObject *core_dtype(PyObject *module, PyObject *object);
-PyObject *core_convert(PyObject *module, PyObject *const *args, Py_ssize_t n);
+PyObject *core_convert(PyObject *module, PyObject *args);
 
 /* tensor.c */
 /* n_dims values of shape; memory of its own, if storage is NULL. */
@@ -71,9 +85,26 @@ tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_di
 /* Call a function of one of the package's Python modules; steals nothing. */
 PyObject *core_call(const char *module, const char *function, PyObject *arg, PyObject *second);
 
+/* checkpoint.c: NULL with an exception if it is closed; else it stays open until the end. */
+const lds_checkpoint *core_checkpoint_begin(PyObject *self);
+void core_checkpoint_end(PyObject *self);
+
+/* checkpoint_tensor.c */
+PyObject *core_checkpoint_tensor_new(checkpoint_object *owner, const lds_tensor *tensor);
+
+/* selection.c: index NULL takes all. -1 with an exception, and nothing to destroy. */
+int core_selection_init(core_selection *s, uint32_t n_dims, const uint64_t *extents, PyObject *index);
+void core_selection_destroy(core_selection *s);
+
+/* keymap.c: *keymap is that of a KeyMap, or NULL for None; -1 with an exception for anything else. */
+int core_keymap_of(core_state *state, PyObject *object, const lds_keymap **keymap);
+
+/* pool.c: *pool is that of a Pool, or NULL for None; -1 with an exception for anything else. */
+int core_pool_of(core_state *state, PyObject *object, lds_pool **pool);
+
 /* The table of every type that a file defines. */
 extern PyType_Spec core_checkpoint_spec, core_checkpoint_tensor_spec, core_tensor_spec, core_network_spec,
-    core_parameter_spec, core_keymap_spec;
+    core_parameter_spec, core_keymap_spec, core_pool_spec;
 PyObject *core_cannot_make(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 
 /* Functions of the module, by file. */
@@ -82,6 +113,7 @@ PyObject *core_network_from_checkpoint(PyObject *module, PyObject *args);
 PyObject *core_network_from_config(PyObject *module, PyObject *args);
 PyObject *core_network_from_manifest(PyObject *module, PyObject *args);
 PyObject *core_network_new(PyObject *module, PyObject *args);
+PyObject *core_memory_at(PyObject *module, PyObject *args);
 PyObject *core_keymap_from_json(PyObject *module, PyObject *args);
 PyObject *core_report(lds_report *report);
 

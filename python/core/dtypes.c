@@ -80,7 +80,7 @@ PyObject *core_shape(uint32_t n_dims, const uint64_t *shape)
 }
 
 static PyObject *convert_buffers(core_state *state, Py_buffer *dst, lds_dtype dst_dtype, Py_buffer *src,
-                                 lds_dtype src_dtype)
+                                 lds_dtype src_dtype, uint32_t n_threads)
 {
     uint32_t src_bits = lds_dtype_bits(src_dtype), dst_bits = lds_dtype_bits(dst_dtype);
     size_t n = (size_t)src->len * 8 / src_bits;
@@ -94,28 +94,29 @@ static PyObject *convert_buffers(core_state *state, Py_buffer *dst, lds_dtype ds
     lds_error err = LDS_ERROR_INIT;
     lds_status status;
     Py_BEGIN_ALLOW_THREADS;
-    status = lds_convert(dst->buf, dst_dtype, src->buf, src_dtype, n, &err);
+    status = lds_convert_parallel(dst->buf, dst_dtype, src->buf, src_dtype, n, n_threads, &err);
     Py_END_ALLOW_THREADS;
     return status ? core_fail(state, &err) : new_ref(Py_None);
 }
 
-/* convert(dst, dst_dtype, src, src_dtype) */
-PyObject *core_convert(PyObject *module, PyObject *const *args, Py_ssize_t n)
+/* convert(dst, dst_dtype, src, src_dtype, threads) */
+PyObject *core_convert(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
-    if (n != 4)
-        return PyErr_Format(PyExc_TypeError, "convert() takes 4 arguments, found %zd", n);
-    int dst_dtype = core_dtype_of(state, args[1]), src_dtype = core_dtype_of(state, args[3]);
+    PyObject *dst_object, *dst_type, *src_object, *src_type, *result = NULL;
+    unsigned n_threads;
+    if (!PyArg_ParseTuple(args, "OOOOI:convert", &dst_object, &dst_type, &src_object, &src_type, &n_threads))
+        return NULL;
+    int dst_dtype = core_dtype_of(state, dst_type), src_dtype = core_dtype_of(state, src_type);
     if (dst_dtype < 0 || src_dtype < 0)
         return NULL;
     if (!dst_dtype || !src_dtype)
         return PyErr_Format(PyExc_TypeError, "expected a dtype, found None");
     Py_buffer dst, src;
-    if (PyObject_GetBuffer(args[0], &dst, PyBUF_WRITABLE))
+    if (PyObject_GetBuffer(dst_object, &dst, PyBUF_WRITABLE))
         return NULL;
-    PyObject *result = NULL;
-    if (!PyObject_GetBuffer(args[2], &src, PyBUF_SIMPLE)) {
-        result = convert_buffers(state, &dst, (lds_dtype)dst_dtype, &src, (lds_dtype)src_dtype);
+    if (!PyObject_GetBuffer(src_object, &src, PyBUF_SIMPLE)) {
+        result = convert_buffers(state, &dst, (lds_dtype)dst_dtype, &src, (lds_dtype)src_dtype, n_threads);
         PyBuffer_Release(&src);
     }
     PyBuffer_Release(&dst);

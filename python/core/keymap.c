@@ -1,6 +1,23 @@
 /* Key maps; rules are written as JSON, which has them all. */
 #include "core.h"
 
+typedef struct keymap_object {
+    PyObject_HEAD lds_keymap *keymap;
+} keymap_object;
+
+int core_keymap_of(core_state *state, PyObject *object, const lds_keymap **keymap)
+{
+    *keymap = NULL;
+    if (object == Py_None)
+        return 0;
+    if (!PyObject_TypeCheck(object, state->keymap_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a KeyMap, found %R", object);
+        return -1;
+    }
+    *keymap = ((keymap_object *)object)->keymap;
+    return 0;
+}
+
 /* _keymap(type, json, file) */
 PyObject *core_keymap_from_json(PyObject *module, PyObject *args)
 {

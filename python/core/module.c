@@ -28,7 +28,8 @@ static int core_exec(PyObject *module)
         add_type(module, &state->tensor_type, &core_tensor_spec, "Tensor") ||
         add_type(module, &state->network_type, &core_network_spec, "Network") ||
         add_type(module, &state->parameter_type, &core_parameter_spec, "Parameter") ||
-        add_type(module, &state->keymap_type, &core_keymap_spec, "KeyMap"))
+        add_type(module, &state->keymap_type, &core_keymap_spec, "KeyMap") ||
+        add_type(module, &state->pool_type, &core_pool_spec, "Pool"))
         return -1;
     return PyModule_AddStringConstant(module, "version", lds_version());
 }
@@ -42,6 +43,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->network_type);
     Py_VISIT(state->parameter_type);
     Py_VISIT(state->keymap_type);
+    Py_VISIT(state->pool_type);
     Py_VISIT(state->make_error);
     for (int i = 0; i < N_DTYPES; i++)
         Py_VISIT(state->dtypes[i]);
@@ -57,6 +59,7 @@ static int core_clear(PyObject *module)
     Py_CLEAR(state->network_type);
     Py_CLEAR(state->parameter_type);
     Py_CLEAR(state->keymap_type);
+    Py_CLEAR(state->pool_type);
     Py_CLEAR(state->make_error);
     for (int i = 0; i < N_DTYPES; i++)
         Py_CLEAR(state->dtypes[i]);
@@ -71,7 +74,8 @@ static void core_free(void *module)
 static PyMethodDef core_methods[] = {
     {"open", core_open, METH_VARARGS, NULL},
     {"dtype", core_dtype, METH_O, NULL},
-    {"convert", (PyCFunction)(void (*)(void))core_convert, METH_FASTCALL, NULL},
+    {"memory_at", core_memory_at, METH_VARARGS, NULL},
+    {"convert", core_convert, METH_VARARGS, NULL},
     {"network_new", core_network_new, METH_VARARGS, NULL},
     {"network_from_checkpoint", core_network_from_checkpoint, METH_VARARGS, NULL},
     {"network_from_config", core_network_from_config, METH_VARARGS, NULL},

@@ -101,11 +101,45 @@ tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_di
     return self;
 }
 
+static void disown(shared_memory *shared)
+{
+    if (atomic_fetch_sub(&shared->n_owners, 1) != 1)
+        return;
+    lds_storage_release(shared->storage);
+    free(shared->own);
+    free(shared);
+}
+
+/* The tensor's memory with one owner more; NULL if there is no memory to say so. */
+static shared_memory *share(tensor_object *t)
+{
+    shared_memory *shared = atomic_load(&t->shared);
+    if (!shared) {
+        shared_memory *made = malloc(sizeof *made);
+        if (!made)
+            return NULL;
+        atomic_init(&made->n_owners, 1);
+        made->storage = t->storage;
+        made->own = t->own;
+        if (atomic_compare_exchange_strong(&t->shared, &shared, made))
+            shared = made;
+        else
+            free(made);
+    }
+    atomic_fetch_add(&shared->n_owners, 1);
+    return shared;
+}
+
 static void tensor_dealloc(PyObject *self)
 {
     tensor_object *t = (tensor_object *)self;
-    lds_storage_release(t->storage);
-    free(t->own);
+    shared_memory *shared = atomic_load(&t->shared);
+    if (shared) {
+        disown(shared);
+    } else {
+        lds_storage_release(t->storage);
+        free(t->own);
+    }
     Py_XDECREF(t->keeper);
     free_object(self);
 }
@@ -158,38 +192,64 @@ static int tensor_get_buffer(PyObject *self, Py_buffer *view, int flags)
     return 0;
 }
 
+/* A tensor of bytes in memory that keeper keeps. */
+static PyObject *bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper)
+{
+    tensor_object *bytes = core_tensor_new(state, LDS_U8, 1, &nbytes, nbytes, false);
+    if (bytes) {
+        bytes->data = data;
+        bytes->keeper = new_ref(keeper);
+    }
+    return (PyObject *)bytes;
+}
+
+/* memory_at(address, nbytes, owner): the memory of an object that has no buffers, as a tensor of bytes. */
+PyObject *core_memory_at(PyObject *module, PyObject *args)
+{
+    unsigned long long address, nbytes;
+    PyObject *owner;
+    if (!PyArg_ParseTuple(args, "KKO:memory_at", &address, &nbytes, &owner))
+        return NULL;
+    if (nbytes && !address)
+        return PyErr_Format(PyExc_BufferError, "there is no memory at address 0");
+    return bytes_at(PyModule_GetState(module), (void *)(uintptr_t)address, nbytes, owner);
+}
+
 /* Through a tensor of bytes, whose letter every reader knows. */
 static PyObject *get_raw(PyObject *self, void *unused)
 {
     (void)unused;
     tensor_object *t = (tensor_object *)self;
-    uint64_t nbytes = (uint64_t)t->nbytes;
-    tensor_object *bytes = core_tensor_new(t->state, LDS_U8, 1, &nbytes, nbytes, false);
+    PyObject *bytes = bytes_at(t->state, t->data, (uint64_t)t->nbytes, self);
     if (!bytes)
         return NULL;
-    bytes->data = t->data;
-    bytes->keeper = new_ref(self);
-    PyObject *memory = PyMemoryView_FromObject((PyObject *)bytes);
+    PyObject *memory = PyMemoryView_FromObject(bytes);
     Py_DECREF(bytes);
     return memory;
 }
 
 /* ---- DLPack ---- */
 
-typedef struct export
-{
+/*
+ * Consumers call a deleter on any thread, which may never have seen Python, and when interpreters have gone. So
+ * what is exported is the memory and not the tensor, and the deleter does without Python. Only the caller's own
+ * memory needs it: somebody must be told that it is no longer used.
+ */
+typedef struct dlpack_export {
     union {
         dlpack_managed plain;
         dlpack_managed_versioned versioned;
     };
-    PyObject *owner;
-}
-export;
+    shared_memory *shared; /* or NULL */
+    PyObject *owner;       /* or NULL */
+    int64_t dims[];        /* shape, then strides in elements */
+} dlpack_export;
 
-/* May be called by any thread of any framework, and when the interpreter has gone. */
-static void drop_export(export *e)
+static void drop_export(dlpack_export *e)
 {
-    if (Py_IsInitialized()) {
+    if (e->shared)
+        disown(e->shared);
+    if (e->owner && Py_IsInitialized()) {
         PyGILState_STATE gil = PyGILState_Ensure();
         Py_DECREF(e->owner);
         PyGILState_Release(gil);
@@ -215,26 +275,52 @@ static void drop_capsule(PyObject *capsule)
     const char *name = PyCapsule_IsValid(capsule, PLAIN)       ? PLAIN
                        : PyCapsule_IsValid(capsule, VERSIONED) ? VERSIONED
                                                                : NULL;
-    export *e = name ? PyCapsule_GetPointer(capsule, name) : NULL;
-    if (e) {
-        Py_DECREF(e->owner);
-        free(e);
+    dlpack_export *e = name ? PyCapsule_GetPointer(capsule, name) : NULL;
+    if (e)
+        drop_export(e);
+}
+
+/* Python can be entered from any thread in the main interpreter alone: others could hang or be gone. */
+static bool is_in_main_interpreter(void)
+{
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
+static dlpack_export *export_new(tensor_object *t)
+{
+    if (t->keeper && !is_in_main_interpreter()) {
+        PyErr_SetString(PyExc_BufferError,
+                        "memory of the caller's is exported by DLPack in the main interpreter only");
+        return NULL;
     }
+    dlpack_export *e = calloc(1, sizeof *e + 2 * (size_t)t->n_dims * sizeof *e->dims);
+    if (e && t->keeper)
+        e->owner = new_ref((PyObject *)t);
+    else if (e)
+        e->shared = share(t);
+    if (!e || (!e->owner && !e->shared)) {
+        free(e);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (int d = 0; d < 2 * t->n_dims; d++)
+        e->dims[d] = d < t->n_dims ? shape_of(t)[d] : steps_of(t)[d - t->n_dims];
+    return e;
 }
 
 static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy)
 {
-    export *e = calloc(1, sizeof *e);
+    dlpack_export *e = export_new(t);
     if (!e)
-        return PyErr_NoMemory();
+        return NULL;
     dlpack_tensor *dl = is_versioned ? &e->versioned.tensor : &e->plain.tensor;
     *dl = (dlpack_tensor){
         .data = t->data,
         .device = {DLPACK_CPU, 0},
         .n_dims = t->n_dims,
         .dtype = {foreign[t->dtype].dlpack_code, (uint8_t)lds_dtype_bits(t->dtype), 1},
-        .shape = (int64_t *)shape_of(t),
-        .strides = (int64_t *)steps_of(t),
+        .shape = e->dims,
+        .strides = e->dims + t->n_dims,
     };
     if (is_versioned) {
         e->versioned.version = (dlpack_version){1, 0};
@@ -245,12 +331,9 @@ static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy
         e->plain.manager_ctx = e;
         e->plain.deleter = drop_plain;
     }
-    e->owner = new_ref((PyObject *)t);
     PyObject *capsule = PyCapsule_New(e, is_versioned ? VERSIONED : PLAIN, drop_capsule);
-    if (!capsule) {
-        Py_DECREF(e->owner);
-        free(e);
-    }
+    if (!capsule)
+        drop_export(e);
     return capsule;
 }
 

@@ -11,7 +11,7 @@ Nothing but Python is needed; NumPy, ml_dtypes and tqdm are used where they are 
 from __future__ import annotations
 
 from . import _core, dtypes
-from ._core import CheckpointTensor, Parameter, Tensor
+from ._core import CheckpointTensor, Parameter, Pool, Tensor
 from ._errors import (
     ArgumentError,
     CancelledError,
@@ -54,6 +54,7 @@ __all__ = [
     "NotWeightsError",
     "OutOfMemoryError",
     "Parameter",
+    "Pool",
     "Report",
     "Tensor",
     "TruncatedError",
@@ -70,10 +71,12 @@ _LATER = {"KeyMap": "_network", "Network": "_network", "Report": "_report", "con
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "mindspore":
+        return import_module(".mindspore", __name__)
+    if name not in _LATER:
+        raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
     value = getattr(import_module(f".{_LATER[name]}", __name__), name)
     globals()[name] = value
     return value

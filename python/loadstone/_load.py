@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 # collections.abc under the name by which every interpreter has it loaded: half the time of our import.
-from _collections_abc import Mapping
+from _collections_abc import ItemsView, Mapping, ValuesView
 
 from . import _core
-from ._errors import ArgumentError, NameNotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +19,31 @@ if TYPE_CHECKING:
     Progress = Union[bool, Callable[[int, int, float], object], None]
 
 
+class _Items(ItemsView):  # type: ignore[type-arg]
+    """Those of a checkpoint, without looking up each name."""
+
+    __slots__ = ()
+    _mapping: Checkpoint
+
+    def __iter__(self) -> Iterator[tuple[str, _core.CheckpointTensor]]:
+        return zip(self._mapping, self._mapping._tensors())
+
+
+class _Values(ValuesView):  # type: ignore[type-arg]
+    """Those of a checkpoint, without looking up each name."""
+
+    __slots__ = ()
+    _mapping: Checkpoint
+
+    def __iter__(self) -> Iterator[_core.CheckpointTensor]:
+        return iter(self._mapping._tensors())
+
+
 class Checkpoint(_core.Checkpoint, Mapping):  # type: ignore[type-arg]
     """An open checkpoint: a mapping from names to tensors, in the order of their bytes in the files.
 
-    Only headers have been read. Files are closed when the last reference to it, or to one of its tensors,
-    has gone.
+    Only headers have been read. Files are closed by close(), at the end of a with statement, or when the
+    last reference to it and to its tensors has gone. What was read or loaded does not need them.
     """
 
     __slots__ = ()
@@ -34,16 +53,36 @@ class Checkpoint(_core.Checkpoint, Mapping):  # type: ignore[type-arg]
         """The parts of a pipeline, each a checkpoint of its own; empty for any other checkpoint."""
         return dict(self._components(Checkpoint))
 
+    def items(self) -> ItemsView[str, _core.CheckpointTensor]:
+        """Names and tensors, in the order of their bytes in the files."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[_core.CheckpointTensor]:
+        """Tensors, in the order of their bytes in the files."""
+        return _Values(self)
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def __repr__(self) -> str:
         from ._show import count, summary
 
+        if self.closed:
+            return "<loadstone.Checkpoint: closed>"
         parts = self.components
         what = count(len(parts), "component") if parts else summary(self)
         return f"<loadstone.Checkpoint {self.path!r}: {what}>"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         from ._show import table
 
+        if self.closed:
+            return f"<p>{escape(repr(self))}</p>"
         return "".join(map(table, self.components.values())) or table(self)
 
     __hash__ = object.__hash__
@@ -122,6 +161,14 @@ def load(
     lazy: bool = False,
     progress: Progress = None,
     out: Mapping[str, Any] | None = None,
+    pool: _core.Pool | None = None,
+    hugetlb: bool = False,
+    overcommit: bool = False,
+    cache: bool | str | os.PathLike[str] = False,
+    cache_nbytes: int = 0,
+    trace: str | os.PathLike[str] | None = None,
+    keep_cache: bool = False,
+    prefetch: bool = False,
 ) -> Weights:
     """Load a checkpoint: every weight, each in its dtype, in one pass over the file or in none.
 
@@ -131,35 +178,46 @@ def load(
         keep_in_fp32: globs of names of float weights that become float32 whatever dtype says.
         names: globs of the weights to load; None: all.
         network: what to load into. None: the checkpoint itself says what there is.
-        key_map: from the checkpoint's names to the network's, as KeyMap takes it. Needs a network.
+        key_map: rules from the checkpoint's names to the network's, as KeyMap takes them. Without a network,
+            the weights are called and shaped as the rules say.
         strict: missing or unexpected names are an error.
         ignore_mismatched: a tensor of another shape counts as missing.
-        io: "map" maps what needs no conversion, "read" reads everything, "auto" maps on local file systems.
+        io: "map" maps what needs no conversion; "read", "uring" (io_uring) and "direct" (past the page cache)
+            read everything; "auto" maps on local file systems, and reads the rest as suits the file.
         threads: 1 to 1024; None: as many as this process may use.
         lazy: leave mapped pages to be read on first use.
         progress: True for a bar, or a callable that gets the bytes done, the bytes in all and the seconds so
-        far, about
-            20 times a second; what it raises cancels the load.
-        out: memory of yours for some or all weights, by name: writable, C-contiguous buffers. An array of
-        floats also
-            decides the dtype of its weight; others are taken as bytes.
+            far, about 20 times a second; what it raises cancels the load.
+        out: memory of yours for some or all weights, by name: NumPy arrays, PyTorch tensors on the CPU, or
+            any buffer, writable and C-contiguous. An array has the weight's shape, and one of floats decides
+            the weight's dtype. A buffer that has no dtype, or a row of uint8, is taken as bytes.
+        pool: a Pool, for memory that weights of earlier loads no longer use.
+        hugetlb: put weights into huge pages that the administrator has reserved.
+        overcommit: begin also what free memory, or the control group's limit, has no room for, and would
+            otherwise be an OutOfMemoryError.
+        cache: True, or a folder: keep what was converted there, and map it when the same is loaded again.
+            .report.cache says what came of it. True is loadstone/ in your cache folder.
+        cache_nbytes: most that the folder may hold, 0 for 64 GiB; what was used least recently goes.
+        trace: a file to write to when each thread did what, for chrome://tracing and ui.perfetto.dev.
+        keep_cache: leave in the page cache what is read. Otherwise what was not there before is let go of.
+        prefetch: first have everything read into the page cache, unless it is larger than free memory.
 
-    Raises MismatchError (its .report says how the two do not fit), ChangedError if a file was changed since
-    it was opened,
-    and what open() raises. Nothing is half loaded then, except that buffers in out may have been written to.
+    Raises MismatchError (its .report says how the two do not fit), ArgumentError for memory in out that does
+    not fit, ChangedError if a file was changed since it was opened, and what open() raises. Nothing is half
+    loaded then, except that memory in out may have been written to.
     """
-    from ._network import Network
+    from ._network import KeyMap, Network
 
     checkpoint = path if isinstance(path, _core.Checkpoint) else open(path)
+    if key_map is not None and not isinstance(key_map, KeyMap):
+        key_map = KeyMap(key_map)
     if network is None:
-        if key_map is not None:
-            raise ArgumentError("key_map: names the parameters of a network, and needs one")
-        network = Network.from_checkpoint(checkpoint, dtype)
+        network = Network.from_checkpoint(checkpoint, dtype, key_map=key_map)
         dtype = None
-    for name, buffer in (out or {}).items():
-        if name not in network:
-            raise NameNotFoundError(f"out: {name}: no such parameter", tensor=name)
-        network._bind(name, buffer, _float_dtype(buffer))
+    if out is not None:
+        from ._out import bind
+
+        bind(network, out)
     report = network.load_into(
         checkpoint,
         dtype=dtype,
@@ -172,14 +230,13 @@ def load(
         threads=threads,
         lazy=lazy,
         progress=progress,
+        pool=pool,
+        hugetlb=hugetlb,
+        overcommit=overcommit,
+        cache=cache,
+        cache_nbytes=cache_nbytes,
+        trace=trace,
+        keep_cache=keep_cache,
+        prefetch=prefetch,
     )
     return Weights(network, report)
-
-
-def _float_dtype(buffer: Any) -> Any:
-    """The dtype of an array of floats; None for bytes and integers."""
-    declared = getattr(buffer, "dtype", None)
-    if declared is None:
-        declared = {"f": "float32", "d": "float64", "e": "float16"}.get(memoryview(buffer).format)
-    dtype = _core.dtype(declared)
-    return dtype if dtype is not None and dtype.is_float else None

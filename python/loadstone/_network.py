@@ -32,7 +32,7 @@ _KINDS = {
     "kaiming_normal": 13,
 }
 
-_IO = {"auto": 0, "map": 1, "read": 2}
+_IO = {"auto": 0, "map": 1, "read": 2, "uring": 3, "direct": 4}
 
 
 class KeyMap(_core.KeyMap):
@@ -84,9 +84,18 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
         return _core.network_new(cls, dtype)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, dtype: Any = None) -> Network:
-        """One parameter for each tensor. Floats become dtype; None keeps each one's own."""
-        return _core.network_from_checkpoint(cls, checkpoint, dtype)
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        dtype: Any = None,
+        *,
+        key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
+    ) -> Network:
+        """One parameter for each tensor. Floats become dtype; None keeps each one's own.
+
+        With a key map, the names and shapes are what it makes of the tensors'.
+        """
+        return _core.network_from_checkpoint(cls, checkpoint, _key_map(key_map), dtype)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
@@ -145,6 +154,14 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
         threads: int | None = None,
         lazy: bool = False,
         progress: Progress = None,
+        pool: _core.Pool | None = None,
+        hugetlb: bool = False,
+        overcommit: bool = False,
+        cache: bool | str | os.PathLike[str] = False,
+        cache_nbytes: int = 0,
+        trace: str | os.PathLike[str] | None = None,
+        keep_cache: bool = False,
+        prefetch: bool = False,
     ) -> Report:
         """Load a checkpoint into this network; the arguments are those of loadstone.load()."""
         if not isinstance(checkpoint, _core.Checkpoint):
@@ -152,9 +169,7 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
 
             checkpoint = open_checkpoint(checkpoint)
         if io not in _IO:
-            raise ArgumentError(f"io: expected auto, map or read, found {io!r}")
-        if key_map is not None and not isinstance(key_map, KeyMap):
-            key_map = KeyMap(key_map)
+            raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
         bar = None
         if progress is True:
             from ._progress import make_bar
@@ -166,7 +181,7 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
                 dtype,
                 _texts(keep_in_fp32),
                 _texts(() if names is None else names),
-                key_map,
+                _key_map(key_map),
                 strict,
                 ignore_mismatched,
                 init_missing,
@@ -176,6 +191,14 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
                 0 if threads is None else threads,
                 0,
                 bar or progress or None,
+                pool,
+                hugetlb,
+                overcommit,
+                None if cache is False else "" if cache is True else cache,
+                cache_nbytes,
+                trace,
+                keep_cache,
+                prefetch,
             )
         finally:
             if bar:
@@ -217,6 +240,10 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
 def _read(path: str | os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
         return file.read()
+
+
+def _key_map(rules: KeyMap | Iterable[dict[str, Any]] | None) -> KeyMap | None:
+    return rules if rules is None or isinstance(rules, KeyMap) else KeyMap(rules)
 
 
 def _texts(globs: Iterable[str]) -> tuple[str, ...]:

@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from .dtypes import DType
 
 
+_NUMPY: dict[DType, np.dtype[Any]] = {}
+
+
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """The NumPy dtype of a DType."""
+    found = _NUMPY.get(dtype)
+    if found is None:
+        found = _NUMPY[dtype] = _find_numpy_dtype(dtype)
+    return found
+
+
+def _find_numpy_dtype(dtype: DType) -> np.dtype[Any]:
     if dtype.bits % 8:
         raise UnsupportedError(f"{dtype.name} is packed, which NumPy cannot say; use .raw for the bytes")
     if dtype.name == "bool" or hasattr(np, dtype.name):
@@ -42,28 +52,29 @@ def array_protocol(tensor: _core.Tensor, dtype: Any, copy: bool | None) -> np.nd
     return array.copy() if copy else array
 
 
-def convert_dtype(array: Any, dtype: Any, *, out: Any = None) -> np.ndarray[Any, Any]:
-    """Convert an array to another float dtype, as loads do: to nearest, ties to even, exactly as PyTorch
-    does.
+def convert_dtype(
+    array: Any, dtype: Any, *, out: Any = None, threads: int | None = None
+) -> np.ndarray[Any, Any]:
+    """Convert an array to another float dtype, as loads do: to nearest, ties to even, as PyTorch does.
 
     array is a NumPy array, a Tensor, or what numpy.asarray takes; it is copied first if it is not
     C-contiguous. dtype is any float of loadstone.dtypes. out, if given, is written to and returned: a
     C-contiguous array of the shape and dtype of the result; memory that was used before is much faster than
-    new memory.
+    new memory. threads is 1 to 1024; None: as many as this process may use and the array is worth.
 
     Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, and ValueError for
-    an out of
-    another shape or dtype, or one that overlaps array.
+    an out of another shape or dtype, or one that overlaps array.
     """
     source = np.asarray(array, order="C")
     target = _core.dtype(dtype)
     if target is None:
         raise TypeError("expected a dtype, found None")
+    wanted = numpy_dtype(target)
     if out is None:
-        out = np.empty(source.shape, target.numpy)
-    elif out.dtype != target.numpy or out.shape != source.shape or not out.flags.c_contiguous:
+        out = np.empty(source.shape, wanted)
+    elif out.dtype != wanted or out.shape != source.shape or not out.flags.c_contiguous:
         raise ValueError(
             f"out: expected a C-contiguous array of {target} {source.shape}, found {out.dtype} {out.shape}"
         )
-    _core.convert(out, target, source, source.dtype)
+    _core.convert(out, target, source, source.dtype, threads or 0)
     return out

@@ -27,6 +27,8 @@ class Report:
     n_threads: int
     source: str
     reason: str
+    source_reason: str | None
+    fallback: str | None
     seconds: float
     plan_seconds: float
     memory_seconds: float
@@ -34,6 +36,9 @@ class Report:
     init_seconds: float
     read_seconds: float
     convert_seconds: float
+    cache_seconds: float
+    check_seconds: float
+    cache: str | None
     text: str
 
     def __init__(self, values: dict[str, Any]):

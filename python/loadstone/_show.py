@@ -54,6 +54,10 @@ def tensor(t: Any) -> str:
 
 def checkpoint_tensor(t: Any) -> str:
     """repr() of a tensor of a checkpoint."""
+    try:
+        t.name  # noqa: B018
+    except ValueError:
+        return "<loadstone.CheckpointTensor: of a closed checkpoint>"
     return f"<loadstone.CheckpointTensor {t.name!r} {t.dtype} {list(t.shape)}, {size(t.nbytes)}>"
 
 

@@ -23,40 +23,13 @@ from hypothesis.extra import numpy as hnp
 from loadstone import dtypes
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
-
-TORCH = {
-    "bool": torch.bool,
-    "uint8": torch.uint8,
-    "int8": torch.int8,
-    "uint16": torch.uint16,
-    "int16": torch.int16,
-    "uint32": torch.uint32,
-    "int32": torch.int32,
-    "uint64": torch.uint64,
-    "int64": torch.int64,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "complex64": torch.complex64,
-    "float8_e4m3fn": torch.float8_e4m3fn,
-    "float8_e5m2": torch.float8_e5m2,
-}
-FLOATS = [dtype for dtype in dtypes.all if dtype.is_float]
-
-
-def torch_bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+from support import FLOATS, SAVED, TORCH, save_every, torch_bytes
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A file with a tensor of every dtype that torch has, of four dimensions, of one element, and of none."""
-    torch.manual_seed(1)
-    tensors = {name: (torch.randn(3, 4, 5, 6) * 50).to(dtype) for name, dtype in TORCH.items()}
-    tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "größe ✓": torch.arange(7)}
     path = tmp_path_factory.mktemp("package") / "every.safetensors"
-    save_file(tensors, path, metadata={"format": "pt", "key": "välue"})
+    save_every(path)
     return path
 
 
@@ -94,6 +67,10 @@ def test_checkpoint_is_a_mapping_in_file_order(path):
         assert tensor.nbytes == end - begin
         assert tensor.file == str(path)
         assert path.read_bytes()[tensor.offset : tensor.offset + tensor.nbytes] == bytes(tensor.read().raw)
+    assert [(name, tensor.name) for name, tensor in checkpoint.items()] == [(n, n) for n in checkpoint]
+    assert [tensor.name for tensor in checkpoint.values()] == list(checkpoint)
+    assert len(checkpoint.items()) == len(checkpoint.values()) == len(checkpoint)
+    assert ("nothing", None) not in checkpoint.items()
     assert "every.safetensors" in repr(checkpoint)
     assert "<table>" in checkpoint._repr_html_()
 
@@ -107,29 +84,6 @@ def test_every_dtype_reads_as_torch_and_ml_dtypes_have_it(path):
         assert array.tobytes() == torch_bytes(expected[name])
         assert np.asarray(tensor).dtype == array.dtype
         assert np.asarray(tensor.read()).dtype == array.dtype
-
-
-def indices(shape):
-    parts = [st.one_of(st.slices(n), st.integers(-n, n - 1) if n else st.slices(n)) for n in shape]
-    whole = st.tuples(*parts)
-    return st.one_of(whole, st.integers(0, len(shape)).flatmap(lambda k: whole.map(lambda i: (*i[:k], ...))))
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(index=indices((3, 4, 5, 6)), name=st.sampled_from(sorted(TORCH)))
-def test_slices_of_every_form(path, index, name):
-    tensor = loadstone.open(path)[name]
-    part, expected = tensor[index], tensor.numpy()[index]
-    assert part.shape == expected.shape
-    assert bytes(part.raw) == expected.tobytes()
-
-
-@pytest.mark.parametrize(
-    "index", [3, -4, (0, 0, 0, 0, 0), (..., ...), 1.5, "a", None, True, slice(None, None, 0)]
-)
-def test_bad_indices_raise(path, index):
-    with pytest.raises((IndexError, TypeError, ValueError)):
-        loadstone.open(path)["float32"][index]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -173,7 +127,7 @@ def test_reading_in_another_dtype(path):
 
 
 @pytest.mark.parametrize("dtype", [None, "bfloat16", torch.float16, ml_dtypes.float8_e5m2, dtypes.float32])
-@pytest.mark.parametrize("io", ["auto", "map", "read"])
+@pytest.mark.parametrize("io", ["auto", "map", "read", "uring", "direct"])
 def test_loading(path, dtype, io):
     weights = loadstone.load(path, dtype=dtype, io=io, keep_in_fp32="float16")
     expected = load_file(path)
@@ -222,17 +176,6 @@ def test_loading_into_memory_of_ones_own(path):
     assert bytes(tensor.raw) == torch_bytes(expected["bfloat16"].float())
 
 
-def test_out_is_checked(small):
-    with pytest.raises(KeyError, match="no such parameter"):
-        loadstone.load(small, out={"c": bytearray(4)})
-    with pytest.raises(ValueError, match="expected 256 bytes of memory, found 4"):
-        loadstone.load(small, out={"a": bytearray(4)})
-    with pytest.raises(BufferError):
-        loadstone.load(small, out={"a": bytes(256)})
-    with pytest.raises((BufferError, ValueError)):
-        loadstone.load(small, out={"a": np.zeros((8, 16), np.float32)[:, ::2]})
-
-
 def test_progress_and_cancelling(small):
     calls = []
     loadstone.load(small, io="read", progress=lambda *numbers: calls.append(numbers))
@@ -276,7 +219,7 @@ def test_tensors_are_shared_without_a_copy(path):
         interface = tensor.__array_interface__
         assert interface["data"] == (tensor.data_ptr, False)
         assert interface["typestr"] == np.asarray(tensor).dtype.str
-    for name in TORCH:
+    for name in SAVED:
         array = torch.from_dlpack(weights[name])
         assert array.data_ptr() == weights[name].data_ptr
         assert array.dtype == TORCH[name]
@@ -351,7 +294,7 @@ def test_many_threads_on_one_checkpoint(path):
     checkpoint, expected, failures = loadstone.open(path), load_file(path), []
 
     def read(seed):
-        names = list(TORCH)
+        names = SAVED
         for i in range(40):
             name = names[(seed + i) % len(names)]
             if bytes(checkpoint[name][:, 1:3].raw) != torch_bytes(expected[name][:, 1:3]):
@@ -544,8 +487,6 @@ def test_network_from_manifest_and_key_map_from_file(small, tmp_path):
     weights = loadstone.load(small, network=network, key_map=loadstone.KeyMap.from_file(key_map))
     assert weights["x"].dtype is dtypes.float16
     assert weights["x"].numpy()[7, 7] == 63
-    with pytest.raises(loadstone.ArgumentError, match="needs one"):
-        loadstone.load(small, key_map=[])
     with pytest.raises(loadstone.LoadstoneError):
         loadstone.KeyMap([{"regex": "("}])
 
@@ -567,6 +508,19 @@ def test_convert_dtype(source, target):
     out = np.empty((10, 100), target.numpy)
     assert loadstone.convert_dtype(array, target, out=out) is out
     assert out.tobytes() == converted.tobytes()
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2, 7])
+def test_convert_dtype_of_large_arrays(threads):
+    values = np.random.default_rng(3).standard_normal(7_000_003).astype(np.float32)
+    half = loadstone.convert_dtype(values, "bfloat16", threads=threads)
+    assert np.array_equal(half.view(np.uint16), values.astype(ml_dtypes.bfloat16).view(np.uint16))
+    out = np.ones_like(values)
+    assert np.array_equal(
+        loadstone.convert_dtype(half, "float32", out=out, threads=threads), half.astype("f4")
+    )
+    with pytest.raises(loadstone.ArgumentError, match="expected at most 1024 threads, found 1025"):
+        loadstone.convert_dtype(values, "bfloat16", threads=1025)
 
 
 def test_convert_dtype_refuses():
@@ -627,3 +581,67 @@ def test_dtypes_are_found_by_every_name():
 def test_weak_references_are_refused(path):
     with pytest.raises(TypeError):
         weakref.ref(loadstone.open(path)["scalar"])
+
+
+# ---- headers of every form, and other readers ----
+
+
+@st.composite
+def headers(draw):
+    """(header, data): entries in any order, in any layout, padded, with and without metadata."""
+    shapes = draw(st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=5))
+    entries, at = [], 0
+    for i, shape in enumerate(shapes):
+        nbytes = int(np.prod(shape, dtype=np.int64)) * 2
+        dtype = draw(st.sampled_from(["BF16", "F16", "I16", "U16"]))
+        entries.append((f"{i}é", {"dtype": dtype, "shape": shape, "data_offsets": [at, at + nbytes]}))
+        at += nbytes
+    if draw(st.booleans()):
+        entries.append(("__metadata__", {"a": "ü", "": "\n"}))
+    layout = draw(st.sampled_from([None, 2]))
+    text = json.dumps(dict(draw(st.permutations(entries))), ensure_ascii=draw(st.booleans()), indent=layout)
+    return text.encode() + b" " * draw(st.integers(0, 9)), bytes(i * 7 % 256 for i in range(at))
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(headers())
+def test_headers_of_every_form_read_as_by_safetensors(tmp_path, made):
+    header, data = made
+    path = tmp_path / "made.safetensors"
+    path.unlink(missing_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    expected = load_file(path)
+    checkpoint, weights = loadstone.open(path), loadstone.load(path)
+    assert set(checkpoint) == set(weights) == set(expected)
+    for name, want in expected.items():
+        assert checkpoint[name].shape == weights[name].shape == tuple(want.shape)
+        assert TORCH[str(weights[name].dtype)] is want.dtype
+        assert bytes(checkpoint[name].read().raw) == bytes(weights[name].raw) == torch_bytes(want)
+        assert torch.from_dlpack(weights[name]).shape == want.shape
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "int8", "uint32", "float8_e5m2"])
+def test_jax_reads_tensors(path, name):
+    jax = pytest.importorskip("jax")
+    tensor = loadstone.load(path)[name]
+    array = jax.dlpack.from_dlpack(tensor)
+    assert str(array.dtype) == name
+    assert np.asarray(array).tobytes() == torch_bytes(load_file(path)[name])
+
+
+def test_packed_types_are_bytes(tmp_path):
+    header = {"w": {"dtype": "F4", "shape": [2, 3], "data_offsets": [0, 3]}}
+    text = json.dumps(header).encode().ljust(64)
+    path = tmp_path / "packed.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\x21\x43\x65")
+    tensor = loadstone.load(path)["w"]
+    assert (str(tensor.dtype), tensor.shape, tensor.nbytes) == ("float4_e2m1fn", (2, 3), 3)
+    assert bytes(tensor.raw) == bytes(loadstone.open(path)["w"].read().raw) == b"\x21\x43\x65"
+    with pytest.raises(loadstone.UnsupportedError, match="float4_e2m1fn is packed, which NumPy cannot say"):
+        tensor.numpy()
+    with pytest.raises(BufferError, match="F4 is packed, which DLPack cannot say"):
+        tensor.__dlpack__()
+    with pytest.raises(loadstone.UnsupportedError, match="F4 is packed, and can only be read whole"):
+        loadstone.open(path)["w"][0]
+    with pytest.raises(loadstone.UnsupportedError, match="cannot be converted from F4 to F32"):
+        loadstone.open(path)["w"].read("float32")

@@ -1,0 +1,96 @@
+"""The arrays of out=: what a user has to load into, as buffers that parameters can lie in."""
+
+from __future__ import annotations
+
+from . import _core
+from ._errors import ArgumentError, NameNotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+    from ._network import Network
+    from .dtypes import DType
+
+_FORMATS = {"e": "float16", "f": "float32", "d": "float64"}
+
+
+def bind(network: Network, out: Mapping[str, Any]) -> None:
+    """Put parameters into the caller's memory; an array of floats decides the dtype of its parameter."""
+    for name, value in out.items():
+        if name not in network:
+            raise NameNotFoundError(f"out: {name}: no such parameter", tensor=name)
+        parameter = network[name]
+        buffer = _Buffer(name, value)
+        dtype = buffer.dtype_for(parameter.dtype, parameter.shape)
+        try:
+            network._bind(name, buffer.memory, dtype)
+        except (BufferError, TypeError) as error:
+            buffer.refuse("writable, C-contiguous memory", f"{type(value).__name__}: {error}")
+
+
+class _Buffer:
+    """One value of out=. dtype and shape are None where it does not say: it is bytes then."""
+
+    dtype: DType | None
+    shape: tuple[int, ...] | None
+
+    def __init__(self, name: str, value: Any):
+        self.name = name
+        self.memory = value
+        self.dtype = self.shape = None
+        if hasattr(value, "dtype") and hasattr(value, "shape"):
+            self._take_array(value)
+        else:
+            self._take_view(value)
+
+    def _take_array(self, array: Any) -> None:
+        try:
+            self.dtype = _core.dtype(array.dtype)
+        except (TypeError, ValueError):
+            self.refuse("an array of one of loadstone.dtypes", str(array.dtype))
+        self.shape = tuple(array.shape)
+        if callable(getattr(array, "data_ptr", None)):
+            self.memory = self._torch_memory(array)
+            return
+        flags = getattr(array, "flags", None)
+        if not getattr(flags, "c_contiguous", True):
+            self.refuse("C-contiguous memory", f"strides {array.strides}")
+        if not getattr(flags, "writeable", True):
+            self.refuse("writable memory", "a read-only array")
+
+    def _torch_memory(self, tensor: Any) -> _core.Tensor:
+        """The memory of a PyTorch tensor; those that want gradients do not tell it in any other way."""
+        device = getattr(tensor.device, "type", None)
+        if device != "cpu":
+            self.refuse("memory of the CPU", f"a tensor on {tensor.device}")
+        if not tensor.is_contiguous():
+            self.refuse("C-contiguous memory", f"strides {tuple(tensor.stride())}")
+        return _core.memory_at(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor)
+
+    def _take_view(self, value: Any) -> None:
+        try:
+            view = memoryview(value)
+        except TypeError:
+            self.refuse("an array or a writable buffer", type(value).__name__)
+        if view.format in _FORMATS:
+            self.dtype = _core.dtype(_FORMATS[view.format])
+        if view.ndim > 1:
+            self.shape = view.shape
+
+    def dtype_for(self, dtype: DType, shape: tuple[int, ...]) -> DType | None:
+        """The dtype that a parameter of these becomes in this memory; None if it keeps its own."""
+        if self.dtype is not None and self.dtype.name == "uint8" and len(self.shape or ()) == 1:
+            return None  # bytes, whatever they mean
+        if self.shape is not None and self.shape != shape:
+            self.refuse(f"shape {list(shape)}", str(list(self.shape)))
+        if self.dtype is None or self.dtype is dtype:
+            return None
+        if not (self.dtype.is_float and dtype.is_float):
+            self.refuse(f"{dtype} or another float" if dtype.is_float else str(dtype), str(self.dtype))
+        return self.dtype
+
+    def refuse(self, expected: str, found: str) -> NoReturn:
+        """Raise what says so."""
+        raise ArgumentError(f"out: {self.name}: expected {expected}, found {found}", tensor=self.name)

@@ -1,0 +1,149 @@
+"""out=: loading into memory that the caller has."""
+
+import array
+import gc
+import mmap
+
+import loadstone
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import SAVED, TORCH, save_every, torch_bytes
+
+SHAPE = (3, 4, 5, 6)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("out") / "every.safetensors"
+    save_every(path)
+    return path
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_every_dtype_into_torch_and_numpy(path, name):
+    expected = torch_bytes(load_file(path)[name])
+    tensor = torch.zeros(SHAPE, dtype=TORCH[name])
+    loadstone.load(path, out={name: tensor})
+    assert torch_bytes(tensor) == expected
+    values = np.zeros(SHAPE, loadstone.open(path)[name].dtype.numpy)
+    loadstone.load(path, out={name: values})
+    assert values.tobytes() == expected
+
+
+@pytest.mark.parametrize("target", ["float16", "bfloat16", "float32", "float64", "float8_e5m2"])
+def test_an_array_of_floats_decides_the_dtype(path, target):
+    expected = load_file(path)["bfloat16"].to(TORCH[target])
+    tensor = torch.zeros(SHAPE, dtype=TORCH[target])
+    weights = loadstone.load(path, out={"bfloat16": tensor})
+    assert torch_bytes(tensor) == torch_bytes(expected)
+    assert weights["bfloat16"].dtype.name == target
+    assert weights["bfloat16"].data_ptr == tensor.data_ptr()
+
+
+def test_a_torch_module_is_filled_in_place(tmp_path):
+    source, module = torch.nn.Linear(5, 7), torch.nn.Linear(5, 7, dtype=torch.bfloat16)
+    save_file(source.state_dict(), tmp_path / "linear.safetensors")
+    assert module.weight.requires_grad
+    loadstone.load(tmp_path / "linear.safetensors", out=dict(module.named_parameters()))
+    assert torch.equal(module.weight, source.weight.bfloat16())
+    assert torch.equal(module.bias, source.bias.bfloat16())
+    loadstone.load(tmp_path / "linear.safetensors", out=module.state_dict())
+
+
+def test_buffers_without_a_dtype_are_bytes(path):
+    expected = load_file(path)
+    out = {
+        "bfloat16": bytearray(2 * 360),
+        "float64": mmap.mmap(-1, 8 * 360),
+        "int8": memoryview(bytearray(360)),
+        "float8_e5m2": np.zeros(360, np.uint8),
+        "float32": array.array("d", bytes(8 * 360)),
+        "scalar": np.zeros((), np.float16),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    loadstone.load(path, out=out)
+    for name in ("bfloat16", "float64", "int8", "float8_e5m2"):
+        assert bytes(out[name]) == torch_bytes(expected[name]), name
+    assert out["float32"].tobytes() == torch_bytes(expected["float32"].double())
+    assert out["scalar"] == 2.5
+
+
+def test_a_tensor_of_ours_is_memory_too(path):
+    first = loadstone.load(path, io="read")
+    second = loadstone.load(path, out={name: first[name] for name in first})
+    assert all(second[name].data_ptr == first[name].data_ptr for name in first if first[name].nbytes)
+
+
+def test_memory_lives_as_long_as_its_tensors(path):
+    out = {"float32": torch.zeros(SHAPE), "int8": np.zeros(SHAPE, np.int8)}
+    weights = loadstone.load(path, out=out)
+    tensors = [weights["float32"], weights["int8"]]
+    del weights, out
+    gc.collect()
+    for tensor in tensors:
+        assert bytes(tensor.raw) == torch_bytes(load_file(path)[tensor.dtype.name])
+
+
+def no_writing():
+    values = np.zeros(SHAPE, np.float32)
+    values.flags.writeable = False
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "message"),
+    [
+        ("float32", bytearray(4), "float32: expected 1440 bytes of memory, found 4"),
+        ("float32", bytes(1440), "out: float32: expected writable, C-contiguous memory, found bytes: "),
+        ("float32", no_writing(), "out: float32: expected writable memory, found a read-only array"),
+        ("float32", 7, "out: float32: expected an array or a writable buffer, found int"),
+        ("float32", None, "out: float32: expected an array or a writable buffer, found NoneType"),
+        ("float32", np.zeros(360, np.float32), r"expected shape \[3, 4, 5, 6\], found \[360\]"),
+        (
+            "float32",
+            torch.zeros(3, 4, 30),
+            r"expected shape \[3, 4, 5, 6\], found \[3, 4, 30\]",
+        ),
+        (
+            "float32",
+            torch.zeros(6, 5, 4, 3).permute(3, 2, 1, 0),
+            r"expected C-contiguous memory, found strides \(1, 3, 12, 60\)",
+        ),
+        (
+            "float32",
+            np.zeros((3, 4, 5, 12), np.float32)[..., ::2],
+            r"out: float32: expected C-contiguous memory, found strides \(960, 240, 48, 8\)",
+        ),
+        ("float32", torch.zeros(SHAPE, device="meta"), "expected memory of the CPU, found a tensor on meta"),
+        (
+            "float32",
+            np.zeros(SHAPE, np.int32),
+            "expected float32 or another float, found int32",
+        ),
+        ("int64", torch.zeros(SHAPE), "out: int64: expected int64, found float32"),
+        (
+            "int64",
+            np.zeros(SHAPE, "U4"),
+            "expected an array of one of loadstone.dtypes, found <U4",
+        ),
+        ("float32", np.zeros(SHAPE, ">f4"), "expected an array of one of loadstone.dtypes, found >f4"),
+        ("uint16", np.zeros(SHAPE, ml_dtypes.bfloat16), "out: uint16: expected uint16, found bfloat16"),
+        (
+            "float32",
+            np.zeros(1441, np.uint8)[1:],
+            "float32: expected memory aligned to 4 bytes, found it at 0x",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(path, name, memory, message):
+    with pytest.raises(loadstone.ArgumentError, match=message):
+        loadstone.load(path, out={name: memory})
+
+
+def test_names_that_are_not_there(path):
+    with pytest.raises(KeyError, match="out: c: no such parameter"):
+        loadstone.load(path, out={"c": bytearray(4)})
+    assert loadstone.load(path, out={})["scalar"].nbytes == 4

@@ -1,0 +1,69 @@
+"""Pools: weights of one load in the memory of an earlier one. The cache: in a file of an earlier one."""
+
+import loadstone
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"w": np.arange(MIB, dtype=np.float32), "b": np.ones(3, np.float32)}, path)
+    return path
+
+
+def test_memory_is_used_again(path):
+    pool = loadstone.Pool()
+    weights = loadstone.load(path, dtype="float64", pool=pool)
+    assert (weights["w"].numpy() == np.arange(MIB)).all()
+    lent = pool.lent_nbytes
+    assert lent >= 8 * MIB and pool.idle_nbytes == 0
+    address = weights["w"].data_ptr
+    array = weights["w"].numpy()
+    del weights
+    assert pool.lent_nbytes == lent  # the array holds it
+    del array
+    assert (pool.lent_nbytes, pool.idle_nbytes) == (0, lent)
+    again = loadstone.load(path, dtype="float64", pool=pool)
+    assert again["w"].data_ptr == address
+    assert (again["w"].numpy() == np.arange(MIB)).all()
+    assert (again["b"].numpy() == 1).all()
+    del again
+    pool.trim()
+    assert pool.idle_nbytes == 0
+
+
+def test_weights_outlive_the_pool(path):
+    weights = loadstone.load(path, dtype="float16", pool=loadstone.Pool(max_nbytes=MIB))
+    assert weights["b"].numpy().tolist() == [1, 1, 1]
+
+
+def test_wrong_arguments(path):
+    with pytest.raises(TypeError, match="expected a Pool, found 7"):
+        loadstone.load(path, pool=7)
+    with pytest.raises(loadstone.ArgumentError, match="memory is either a pool's or hugetlb's"):
+        loadstone.load(path, pool=loadstone.Pool(), hugetlb=True)
+    with pytest.raises(TypeError):
+        loadstone.Pool(max_nbytes="1 GB")
+
+
+def test_overcommit_is_taken(path):
+    assert loadstone.load(path, dtype="float64", overcommit=True).report.written_nbytes == 8 * MIB + 24
+
+
+def test_cache_and_trace(path, tmp_path):
+    """The cache and the trace take paths, or True, as the command does."""
+    trace = tmp_path / "trace.json"
+    first = loadstone.load(path, dtype="float64", cache=tmp_path / "cache", trace=trace)
+    second = loadstone.load(path, dtype="float64", cache=str(tmp_path / "cache"))
+    assert (first.report.cache, second.report.cache) == ("stored", "hit")
+    assert second.report.source == "cache"
+    assert (second["w"].numpy() == np.arange(MIB)).all()
+    second["w"].numpy()[:] = 0  # a private mapping: the entry stays as it is
+    third = loadstone.load(path, dtype="float64", cache=tmp_path / "cache", cache_nbytes=1 << 30)
+    assert third["w"].numpy()[-1] == MIB - 1
+    assert '"traceEvents"' in trace.read_text()
+    assert loadstone.load(path).report.cache is None
