@@ -211,12 +211,12 @@ def split(tensors, n_shards):
     return [shard for shard in shards if shard]
 
 
-def write_shards(directory, stem, tensors, n_shards):
+def write_shards(directory, stem, tensors, n_shards, write=write_weights):
     shards = split(tensors, n_shards)
     weight_map, total = {}, 0
     for i, shard in enumerate(shards):
         name = f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        total += write_weights(directory / name, shard)
+        total += write(directory / name, shard)
         weight_map |= dict.fromkeys((tensor[0] for tensor in shard), name)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     write_json(directory / f"{stem}.safetensors.index.json", index)
@@ -275,17 +275,78 @@ def expert_tensors(n):
         yield f"language_model.model.layers.{layer}.mlp.experts.{expert}.{name}.weight", "BF16", [16, 16]
 
 
-def make_many(path, n):
-    """A sparse file of n tensors: all header, no weights on disk."""
-    if path.exists():
-        return False
-    header, nbytes = header_of(expert_tensors(n))
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_sparse(path, tensors):
+    """A safetensors file that is all header: its weights are zeros that take no room on the disk."""
+    header, nbytes = header_of(tensors)
     with part(path).open("wb") as out:
         out.write(header)
         out.truncate(len(header) + nbytes)
     part(path).replace(path)
+    return nbytes
+
+
+def make_many(path, n):
+    """A sparse file of n tensors."""
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_sparse(path, expert_tensors(n))
     return True
+
+
+def make_one(path, shape):
+    """A file of one F32 weight."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_weights(path, [("weight", "F32", list(shape))])
+
+
+def huge_tensors():
+    """The 671 billion parameters of a mixture of experts: F8 weights, each with the scales of its blocks."""
+    hidden, moe, dense = 7168, 2048, 18432
+
+    def linear(name, rows, columns):
+        yield f"{name}.weight", "F8_E4M3", [rows, columns]
+        yield f"{name}.weight_scale_inv", "F32", [-(-rows // 128), -(-columns // 128)]
+
+    def gated(name, inner):
+        for part, shape in (
+            ("gate_proj", (inner, hidden)),
+            ("up_proj", (inner, hidden)),
+            ("down_proj", (hidden, inner)),
+        ):
+            yield from linear(f"{name}.{part}", *shape)
+
+    yield "model.embed_tokens.weight", "BF16", [129280, hidden]
+    for layer in range(61):
+        at = f"model.layers.{layer}"
+        yield f"{at}.input_layernorm.weight", "BF16", [hidden]
+        yield from linear(f"{at}.self_attn.q_a_proj", 1536, hidden)
+        yield f"{at}.self_attn.q_a_layernorm.weight", "BF16", [1536]
+        yield from linear(f"{at}.self_attn.q_b_proj", 24576, 1536)
+        yield from linear(f"{at}.self_attn.kv_a_proj_with_mqa", 576, hidden)
+        yield f"{at}.self_attn.kv_a_layernorm.weight", "BF16", [512]
+        yield from linear(f"{at}.self_attn.kv_b_proj", 32768, 512)
+        yield from linear(f"{at}.self_attn.o_proj", hidden, 16384)
+        yield f"{at}.post_attention_layernorm.weight", "BF16", [hidden]
+        if layer < 3:
+            yield from gated(f"{at}.mlp", dense)
+            continue
+        yield f"{at}.mlp.gate.weight", "BF16", [256, hidden]
+        yield from gated(f"{at}.mlp.shared_experts", moe)
+        for expert in range(256):
+            yield from gated(f"{at}.mlp.experts.{expert}", moe)
+    yield "model.norm.weight", "BF16", [hidden]
+    yield "lm_head.weight", "BF16", [129280, hidden]
+
+
+def make_huge(directory, n_shards=163):
+    """A checkpoint that no test machine could hold, of sparse files: headers, and no weights on disk."""
+    index = directory / "model.safetensors.index.json"
+    if not index.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_shards(directory, "model", list(huge_tensors()), n_shards, write_sparse)
+    return index
 
 
 def main():

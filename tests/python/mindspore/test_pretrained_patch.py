@@ -1,0 +1,172 @@
+"""accelerated() and install(): what is replaced in mindone, and that it is put back."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+
+import loadstone.mindspore
+import mindspore as ms
+import pytest
+from loadstone.mindspore import _pretrained
+from mindspore.nn.utils import no_init_parameters
+from pretrained_support import cpu_operators, differences, dtype_argument, model_class, models
+
+__all__ = ["cpu_operators", "models"]  # fixtures
+
+
+def touched():
+    """Everything that could be replaced, as it is now."""
+    from mindspore import Parameter, mint, nn
+
+    owners = {id(owner): owner for owner, _, _ in _pretrained._replacements()}
+    for module in (nn, mint.nn):
+        owners.update((id(c), c) for c in vars(module).values() if inspect.isclass(c))
+    for owner in (Parameter, ms.Tensor, nn.Cell):
+        owners[id(owner)] = owner
+    return {(owner, name): value for owner in owners.values() for name, value in vars(owner).items()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    with no_init_parameters():
+        pass  # it leaves an attribute behind, which mindone alone would in some of these tests
+    before = touched()
+    yield
+    after = touched()
+    assert before.keys() ^ after.keys() == set()
+    assert [key for key in before if before[key] is not after[key]] == []
+
+
+def load(models, name="clip_text", dtype=ms.float16, layout="float32-whole"):
+    return model_class(name).from_pretrained(models / name / layout, **dtype_argument(name, dtype))
+
+
+def counts():
+    return _pretrained._patch._n_holders
+
+
+def test_restored_at_the_end_and_after_exceptions(models):
+    with loadstone.mindspore.accelerated():
+        load(models)
+        assert counts() == 1
+    assert counts() == 0
+    with pytest.raises(ZeroDivisionError), loadstone.mindspore.accelerated():
+        load(models, "vae")
+        raise ZeroDivisionError
+    with pytest.raises(OSError), loadstone.mindspore.accelerated():
+        model_class("vae").from_pretrained(models / "nothing there")
+    assert counts() == 0
+
+
+def test_nests(models):
+    before = touched()
+    with loadstone.mindspore.accelerated():
+        inside = touched()
+        with loadstone.mindspore.accelerated():
+            load(models)
+        assert [key for key in inside if inside[key] is not touched()[key]] == []
+        with pytest.raises(OSError), loadstone.mindspore.accelerated():
+            model_class("vae").from_pretrained(models / "nothing there")
+        load(models, "vae")
+    assert before.keys() == touched().keys()
+
+
+def test_decorates(models):
+    @loadstone.mindspore.accelerated()
+    def build():
+        assert counts() == 1
+        return load(models)
+
+    assert differences(load(models), build()) == []
+    assert differences(load(models), build()) == []
+
+
+def test_install_and_uninstall(models):
+    loadstone.mindspore.uninstall()
+    loadstone.mindspore.install()
+    loadstone.mindspore.install()
+    try:
+        assert counts() == 1
+        with loadstone.mindspore.accelerated():
+            load(models)
+        assert counts() == 1
+    finally:
+        loadstone.mindspore.uninstall()
+    assert counts() == 0
+    loadstone.mindspore.uninstall()
+    assert counts() == 0
+
+
+def test_signatures_stay(models):
+    cls = model_class("vae")
+    before = inspect.signature(cls.from_pretrained), cls.from_pretrained.__doc__, inspect.signature(cls.to)
+    with loadstone.mindspore.accelerated():
+        assert (
+            inspect.signature(cls.from_pretrained),
+            cls.from_pretrained.__doc__,
+            inspect.signature(cls.to),
+        ) == before
+
+
+def test_to_half_and_float(models):
+    for name in ("vae", "clip_text"):
+        theirs = load(models, name)
+        with loadstone.mindspore.accelerated():
+            ours = load(models, name)
+            for change in (lambda m: m.float(), lambda m: m.half(), lambda m: m.to(ms.bfloat16)):
+                assert change(ours) is ours
+        for change in (lambda m: m.float(), lambda m: m.half(), lambda m: m.to(ms.bfloat16)):
+            change(theirs)
+        assert differences(theirs, ours) == []
+
+
+def test_threads_with_different_dtypes(models):
+    """Each thread loads again and again, in its own dtype, and leaves at its own time."""
+    expected = {dtype: load(models, "clip_text", dtype) for dtype in (None, ms.float16, ms.bfloat16)}
+    failures = []
+    begin = threading.Barrier(len(expected))
+
+    def work(dtype, n_loads):
+        try:
+            begin.wait()
+            for _ in range(n_loads):
+                with loadstone.mindspore.accelerated():
+                    model = load(models, "clip_text", dtype)
+                failures.extend(differences(expected[dtype], model))
+        except BaseException as error:
+            failures.append(repr(error))
+            raise
+
+    threads = [threading.Thread(target=work, args=(dtype, 2 + i)) for i, dtype in enumerate(expected)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_load_outlives_the_block_that_it_began_in(models, monkeypatch):
+    """The last block ends while another thread is in the middle of a load."""
+    expected = load(models)
+    middle, go_on = threading.Event(), threading.Event()
+    open_file = loadstone.open
+
+    def slow(path, **kwargs):
+        middle.set()
+        assert go_on.wait(60)
+        return open_file(path, **kwargs)
+
+    monkeypatch.setattr(loadstone, "open", slow)
+    found = []
+    block = loadstone.mindspore.accelerated()
+    block.__enter__()
+    thread = threading.Thread(target=lambda: found.append(load(models)))
+    thread.start()
+    assert middle.wait(60)
+    block.__exit__()
+    assert counts() == 1
+    go_on.set()
+    thread.join()
+    assert counts() == 0
+    assert differences(expected, found[0]) == []
