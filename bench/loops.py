@@ -1,8 +1,8 @@
-"""The search for the best loop by hand: every freedom that bench/limits has, tried on this machine."""
+"""The search for the machine's limits: every freedom that bench/limits has, tried on this machine."""
 
 import itertools
 
-from measure import Measurement, Unmeasurable, say
+from measure import Measurement, Unmeasurable, run_json, say
 
 KIB, MIB = 1 << 10, 1 << 20
 PROBE_NBYTES = 512 * MIB
@@ -27,14 +27,22 @@ def combined(*tables):
         yield ", ".join(label for label, _ in choice if label), options
 
 
-class Search:
-    def __init__(self, bench, model, dtype, used, quick):
+class LoopSearch:
+    """The best loop by hand that reads and converts."""
+
+    def __init__(self, what, bench, model, dtype, used, quick):
+        self.what = what
         self.bench, self.model, self.quick = bench, model, quick
         self.base = [bench.limits, "load", model.file, "--offset", model.data_offset]
         self.base += ["--src", model.dtype, "--dst", dtype, *(["--used"] if used else [])]
         self.new_nbytes = 0 if used else model.nbytes_as(dtype)
         self.populate = {"": []} if used else POPULATE  # memory used before has nothing to populate
         self.probed = {}  # description -> (seconds of a part of the file, options)
+
+    def measurement(self, label, command, new_nbytes):
+        return Measurement(
+            self.what, "best loop", command, [self.model.file], memory_nbytes=new_nbytes, label=label
+        )
 
     def probe(self, name, options):
         if name in self.probed:
@@ -43,7 +51,7 @@ class Search:
         command = [*self.base, *options, "--nbytes", part]
         new_nbytes = self.new_nbytes * part // self.model.nbytes
         try:
-            result = self.bench.once(Measurement(name, command, [self.model.file], new_nbytes))
+            result = self.bench.once(self.measurement(name, command, new_nbytes))
             self.probed[name] = (result["seconds"], options)
         except Unmeasurable as reason:
             if "no loop of our own" not in str(reason):
@@ -62,7 +70,7 @@ class Search:
             for change, more in combined(SHARING, self.populate):
                 self.probe(name.replace(plain, change), options + more)
         loops = [
-            Measurement(name, self.base + options, [self.model.file], self.new_nbytes)
+            self.measurement(name, self.base + options, self.new_nbytes)
             for name, (_, options) in self.best(N_SECOND_LOOK)
         ]
         self.bench.rounds(loops, 2)
@@ -70,3 +78,31 @@ class Search:
         for loop in loops:
             loop.results.clear()
         return loops[:N_FINALISTS]
+
+
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+DISK_BLOCKS = (128 * KIB, 512 * KIB, MIB, 4 * MIB)
+N_DISK_FINALISTS = 2
+
+
+def best_of_disk(what, bench, file, nbytes):
+    """
+    The fastest ways to read a file past the page cache, as measurements: numbers of requests at a time and
+    block sizes, each tried on a part of the file of its own.
+    """
+    say("  the best direct reads")
+    part = min(PROBE_NBYTES, nbytes // 2) // MIB * MIB
+    probed = []
+    for i, (depth, block) in enumerate(itertools.product(DEPTHS, DISK_BLOCKS)):
+        options = ["--threads", depth, "--block", block]
+        offset = (i * part % (nbytes - part)) // MIB * MIB
+        seconds = run_json([bench.limits, "direct", file, *options, "--offset", offset, "--nbytes", part])[
+            "seconds"
+        ]
+        probed.append((seconds, f"{depth} at a time, {block // KIB} KiB each", options))
+    return [
+        Measurement(
+            what, "best direct read", [bench.limits, "direct", file, *options], [file], True, label=label
+        )
+        for _, label, options in sorted(probed)[:N_DISK_FINALISTS]
+    ]

@@ -6,7 +6,17 @@ import re
 import subprocess
 from pathlib import Path
 
-PEERS = ("torch", "safetensors", "diffusers", "transformers", "accelerate")
+PACKAGES = (
+    "torch",
+    "safetensors",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "runai-model-streamer",
+    "fastsafetensors",
+    "numpy",
+    "ml_dtypes",
+)
 
 
 def read(path):
@@ -54,10 +64,15 @@ def describe(work):
     }
 
 
-def peers(python):
-    """Name and version of each package that was measured beside."""
+def packages(python):
+    """Name and version of each package that was measured beside; the Python's own, too."""
     if not python:
         return {}
-    code = "import sys, importlib.metadata as m\nfor name in sys.argv[1:]: print(name, m.version(name))"
-    run = subprocess.run([python, "-c", code, *PEERS], stdout=subprocess.PIPE, text=True, check=True)
+    code = """
+import importlib.metadata, platform, sys
+print("Python", platform.python_version())
+for name in sys.argv[1:]:
+    try: print(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError: pass"""
+    run = subprocess.run([python, "-c", code, *PACKAGES], stdout=subprocess.PIPE, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())

@@ -2,8 +2,76 @@
 
 from xml.sax.saxutils import escape
 
-LOOP = "best loop by hand"
-COLOURS = {"Loadstone": "#2563c9", LOOP: "#8b95a5", "safetensors": "#dd9a4f", "diffusers": "#b97fb0"}
+# Who is drawn, from the top, and in which colour: ours, the machine's limit, others.
+BARS = {
+    "loadstone": ("Loadstone", "#2563c9"),
+    "lds_param_bind": ("Loadstone", "#2563c9"),
+    "loadstone, cache": ("Loadstone, cache", "#6f9be3"),
+    "out=, Python": ("Loadstone, Python", "#6f9be3"),
+    "loadstone, Python": ("Loadstone, Python", "#6f9be3"),
+    "best loop": ("best loop by hand", "#8b95a5"),
+    "best direct read": ("the disk", "#8b95a5"),
+    "a read for each row": ("a read for each row", "#8b95a5"),
+    "ml_dtypes": ("ml_dtypes", "#b97fb0"),
+    "safetensors": ("safetensors", "#dd9a4f"),
+    "safetensors, NumPy": ("safetensors, NumPy", "#e8c08f"),
+    "diffusers": ("diffusers", "#b97fb0"),
+    "torch.load": ("torch.load", "#7fae8a"),
+    "torch.load, mmap": ("torch.load, mmap", "#a9cbb1"),
+    "Run:ai": ("Run:ai", "#c9736b"),
+    "fastsafetensors": ("fastsafetensors", "#d9a29c"),
+}
+
+# Heading, file of the picture, the groups (with a dot: all that begin so), what is to be known about them.
+SECTIONS = [
+    (
+        "Hot: the files are in the page cache",
+        "benchmarks.svg",
+        ("machine", "same", "fresh.", "used.", "others.", "cache."),
+        """\
+Before each run the kernel confirms that the files' pages are all in its cache, and a run that went to the
+disk is thrown away; Run:ai and fastsafetensors go to the disk of their own accord. Before a run that takes
+new memory, another process has touched as much, so that a virtual machine's host has it at hand.
+
+- *Loadstone* opens the file, builds the network, and loads it; timed in C, through the public header
+  (`bench/load_bench.c`). *Python* is `loadstone.load`, and is timed in the same way.
+- *Used memory* is the caller's own, touched before: through `lds_param_bind`, an `lds_allocator`, or `out=`;
+  `lds_pool` has the memory of the same load before it.
+- *Kept from the last load* is the second load with the cache of converted weights.
+- The *best loop* is the fastest of some forty loops written by hand for this one purpose (`bench/limits.c`):
+  pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
+  kernels. It knows the one extent to read and its dtype beforehand.
+- The other loaders (`bench/loaders.py`) are timed without the import of their packages, and followed by `.to`
+  (NumPy: `.astype`) where they do not convert. Where they map the file, a touch of every page is counted in
+  *every page present*, since Loadstone's pages are present when it returns.""",
+    ),
+    (
+        "Cold: the files are on the disk",
+        "benchmarks-cold.svg",
+        ("cold.",),
+        """\
+Before each run the page cache lets go of the files (POSIX_FADV_DONTNEED after a sync), and `mincore`
+confirms that not a page is left; a run that reads less than 95 % of them from the disk is thrown away. The
+*best direct read* is the fastest of 28 ways to read the file past the page cache, 1 to 64 requests of
+128 KiB to 4 MiB at a time, and converts nothing. A touch of every page is counted for everybody.""",
+    ),
+    (
+        "Headers, many tensors, and Python",
+        "benchmarks-python.svg",
+        ("open", "many", "huge", "python", "columns", "convert", "inspect"),
+        """\
+Files of many tensors, and the one of 671 billion parameters, are sparse: real headers, and zeros that take
+no room on the disk. Single calls are the median of batches. Columns are read from a file that is cold.""",
+    ),
+    (
+        "Conversion kernels",
+        None,
+        ("kernels",),
+        """\
+GB/s of one thread, bytes read and written together, with data that fits into the second-level cache; in
+brackets the share of what memcpy reaches there.""",
+    ),
+]
 
 
 def number(value):
@@ -17,7 +85,8 @@ def number(value):
 def figure(triple, unit):
     """A median and its spread, in a unit that suits it."""
     if unit == "s" and triple[0] < 0.1:
-        triple, unit = [value * 1e3 for value in triple], "ms"
+        factor, unit = (1e3, "ms") if triple[0] >= 1e-4 or triple[0] <= 0 else (1e6, "µs")
+        triple = [value * factor for value in triple]
     median, low, high = triple
     text = f"{number(median)} {unit}".strip()
     return text if low == high else f"{text} ({number(low)} to {number(high)})"
@@ -61,7 +130,7 @@ def measured_rows(results):
     for name, m in results["measurements"].items():
         last = m["results"][-1]
         nbytes = max(last.get("out_nbytes", 0), m["in_nbytes"], last.get("network_nbytes", 0))
-        rate = f"{nbytes / m['median'] / 1e9:.1f}" if nbytes else ""
+        rate = f"{nbytes / m['median'] / 1e9:.1f}" if nbytes > 1e8 else ""
         peak = f"{last['peak_rss_bytes'] / 1e6:.0f}" if "peak_rss_bytes" in last else ""
         shown = f"{name}: {m['label']}" if m["label"] else name
         yield [shown, figure([m["median"], m["min"], m["max"]], "s"), rate, peak]
@@ -81,58 +150,62 @@ def kernel_table(results):
     return [["from", "to", *isas], *lines]
 
 
+def n_judged(groups):
+    """How many targets were reached, and how many there are."""
+    verdicts = [check["verdict"] for results in groups for check in results["checks"]]
+    return verdicts.count("pass"), verdicts.count("pass") + verdicts.count("short")
+
+
 def as_text(results):
-    parts = [aligned([HEADINGS, *rows(results)]), aligned([MEASURED_HEADINGS, *measured_rows(results)])]
+    parts = []
+    if results["checks"]:
+        parts.append(aligned([HEADINGS, *rows(results)]))
+    if results["measurements"]:
+        parts.append(aligned([MEASURED_HEADINGS, *measured_rows(results)]))
     if results["kernels"]:
         parts.append("kernels, GB/s (of memcpy):\n" + aligned(kernel_table(results)))
-    short = sum(check["verdict"] == "short" for check in results["checks"])
-    judged = sum(check["verdict"] != "" for check in results["checks"])
-    parts.append(f"{judged - short} of {judged} targets reached.")
+    parts += [f"left out: {who}: {reason}" for who, reason in results["left_out"].items()]
+    parts.append("{} of {} targets reached.\n".format(*n_judged([results])))
     return "\n\n".join(parts)
 
 
-def bars_of(results):
-    """(title, [(label, seconds)]) of each group of the picture."""
-    found = results["measurements"]
-    groups = {}
-    for name, m in found.items():
-        what, _, which = name.rpartition(", ")
-        if "->" not in what:
-            continue
-        bars = groups.setdefault(what, {})
-        if which in ("loadstone", "lds_param_bind"):
-            bars["Loadstone"] = m["median"]
-        elif which.startswith("loop "):
-            bars[LOOP] = min(m["median"], bars.get(LOOP, m["median"]))
-        elif which in ("safetensors", "diffusers"):
-            bars[which] = m["median"]
-    return [
-        (what, [(label, bars[label]) for label in COLOURS if label in bars]) for what, bars in groups.items()
-    ]
+def bars_of(groups):
+    """(title, [(label, colour, seconds)]) of each set of bars of a picture."""
+    found = {}
+    for results in groups:
+        for m in results["measurements"].values():
+            who = m["who"].rstrip(" 0123456789") if m["label"] else m["who"]
+            if who in BARS and m["key"] != "disk_nbytes":
+                label, colour = BARS[who]
+                bars = found.setdefault(m["what"], {})
+                bars[label] = (colour, min(m["median"], bars.get(label, (colour, m["median"]))[1]))
+    order = {label: i for i, (label, _) in enumerate(BARS.values())}
+    for what, bars in found.items():
+        if len(bars) > 1:
+            yield what, [(label, *bars[label]) for label in sorted(bars, key=order.get)]
 
 
-def svg(results):
-    groups = bars_of(results)
-    left, width, bar, gap = 130, 760, 16, 14
-    longest = max((seconds for _, bars in groups for _, seconds in bars), default=1)
-    scale = (width - left - 90) / longest
-    y, parts = 34, []
-    for title, bars in groups:
+def svg(groups):
+    """Horizontal bars, each set to a scale of its own."""
+    left, width, bar, y, parts = 150, 760, 16, 28, []
+    for title, bars in bars_of(groups):
+        scale = (width - left - 80) / max(seconds for _, _, seconds in bars)
         parts.append(f'<text x="12" y="{y}" font-weight="600">{escape(title)}</text>')
         y += 8
-        for label, seconds in bars:
+        for label, colour, seconds in bars:
             length = max(1, seconds * scale)
-            size = f'x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}"'
             shown = escape(figure([seconds] * 3, "s"))
             parts.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{escape(label)}</text>')
-            parts.append(f'<rect {size} rx="2" fill="{COLOURS[label]}"/>')
+            parts.append(
+                f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 3}" rx="2" fill="{colour}"/>'
+            )
             parts.append(f'<text x="{left + length + 6:.1f}" y="{y + 11}">{shown}</text>')
             y += bar
-        y += gap + 14
+        y += 28
+    y -= 16
     size = f'width="{width}" height="{y}" viewBox="0 0 {width} {y}"'
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" fill="#222">'
-    )
+    style = 'font-family="sans-serif" font-size="12" fill="#222"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>'
     return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>", ""])
 
 
@@ -143,71 +216,94 @@ def markdown(headings, lines):
     return "\n".join([line(headings), "|" + " --- |" * len(headings), *map(line, lines)])
 
 
-DOCS = """# Benchmarks
+HEAD = """# Benchmarks
 
-Written by `./dev bench --docs` from the results of one run; nothing here is edited by hand. Run `./dev bench`
-for the figures of another machine.
+Written by `./dev bench --docs` from the results that are saved; nothing here is edited by hand. Run
+`./dev bench` for the figures of another machine, and `./dev bench GROUP` for some of them.
 
-![seconds for each load]({svg})
-
-## Where
-{machine}
-
-## Loadstone, its targets, and others
 A ratio is the other's figure over Loadstone's: above 1, Loadstone takes less. Targets are in the column *at
-least*; rows without one only show.
+least*; rows without one only show. {reached} of {judged} targets are reached.
 
-{checks}
+Every figure is the median of the rounds of its group, with the least and the greatest, each run a process of
+its own, the measurements of a group taking turns. The model is a CogVideoX transformer{few}.
 
-{model}
-Every figure is the median of {rounds} runs, with the least and the greatest, each a process of its own, the
-measurements of a group taking turns. Runs are hot: before each, the kernel confirms that the file's pages are
-all in its cache, and a run that went to the disk is thrown away. Before a run that takes new memory, another
-process has touched as much, so that a virtual machine's host has it at hand.
-
-- *Loadstone* opens the file, builds the network, and loads it; timed in C, through the public header
-  (`bench/load_bench.c`). *Used memory* is the caller's own, through `lds_param_bind` or an `lds_allocator`.
-- The *best loop* is the fastest of some forty loops written by hand for this one purpose (`bench/limits.c`):
-  pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
-  kernels. It knows the one extent to read and its dtype beforehand.
-- The other loaders are timed without the import of their packages (`bench/peers.py`). Where they map the
-  file, a touch of every page is counted, since Loadstone's pages are present when it returns.
-
-## Every measurement
-GB/s counts the larger of what is read and what is written.
-
-{measured}
-"""
-
-KERNELS = """
-## Conversion kernels
-GB/s of one thread, bytes read and written together, with data that fits into the second-level cache; in
-brackets the share of what memcpy reaches there.
-
-{kernels}
+## Where and when
 """
 
 
-def write_svg(results, path):
-    path.write_text(svg(results), encoding="utf-8")
+def distinct(groups, key):
+    """[(value, [groups that have it])] of what is the same for several groups."""
+    found = []
+    for results in groups:
+        for value, of in found:
+            if value == results[key]:
+                of.append(results["group"])
+                break
+        else:
+            found.append((results[key], [results["group"]]))
+    return found
 
 
-def write_docs(results, directory):
-    write_svg(results, directory / "benchmarks.svg")
-    what = results["machine"] | {f"`{name}`": version for name, version in results["peers"].items()}
-    sizes = ", ".join(
-        f"{nbytes / 1e9:.2f} GB in {dtype}" for dtype, nbytes in results["model_nbytes"].items()
-    )
-    few = " of few layers" if results["quick"] else ""
-    text = DOCS.format(
-        svg="benchmarks.svg",
-        machine=markdown(["", ""], what.items()),
-        checks=markdown([*HEADINGS[:-1], "verdict"], rows(results)),
-        model=f"The model is a CogVideoX transformer{few}: {sizes}.",
-        rounds=results["rounds"],
-        measured=markdown(MEASURED_HEADINGS, measured_rows(results)),
-    )
-    if results["kernels"]:
-        headings, *lines = kernel_table(results)
-        text += KERNELS.format(kernels=markdown(headings, lines))
-    (directory / "benchmarks.md").write_text(text, encoding="utf-8")
+def where_and_when(groups):
+    parts = []
+    for key in ("machine", "packages"):
+        values = distinct(groups, key)
+        for value, of in values:
+            if len(values) > 1:
+                parts.append(f"{', '.join(f'`{name}`' for name in of)}:")
+            if value:
+                parts.append(markdown([key, ""], value.items()))
+    lines = [
+        [
+            f"`{results['group']}`",
+            results["commit"],
+            results["date"],
+            results["rounds"],
+            f"{results['took_seconds'] / 60:.1f}",
+        ]
+        for results in groups
+    ]
+    parts.append(markdown(["group", "commit", "date (UTC)", "rounds", "minutes"], lines))
+    reasons = {
+        f"- {who}: {reason}": None for results in groups for who, reason in results["left_out"].items()
+    }
+    if reasons:
+        parts.append("Not measured:\n\n" + "\n".join(reasons))
+    return parts
+
+
+def belongs(name, groups):
+    return any(name == group or (group.endswith(".") and name.startswith(group)) for group in groups)
+
+
+def section(heading, picture, notes, groups):
+    parts = [f"## {heading}"]
+    if picture:
+        parts.append(f"![seconds for each]({picture})")
+    checks = [row for results in groups for row in rows(results)]
+    if checks:
+        parts.append(markdown([*HEADINGS[:-1], "verdict"], checks))
+    parts.append(notes)
+    parts += [
+        markdown(headings, lines)
+        for headings, *lines in (kernel_table(results) for results in groups if results["kernels"])
+    ]
+    measured = [row for results in groups for row in measured_rows(results)]
+    if measured:
+        parts.append("Every measurement; GB/s counts the larger of what is read and what is written:")
+        parts.append(markdown(MEASURED_HEADINGS, measured))
+    return parts
+
+
+def write_docs(groups, directory):
+    reached, judged = n_judged(groups)
+    few = " of few layers" if any(results["quick"] for results in groups) else ""
+    parts = [HEAD.format(reached=reached, judged=judged, few=few).rstrip(), *where_and_when(groups)]
+    directory.mkdir(parents=True, exist_ok=True)
+    for heading, picture, names, notes in SECTIONS:
+        some = [results for results in groups if belongs(results["group"], names)]
+        if some:
+            parts += section(heading, picture, notes, some)
+            if picture:
+                (directory / picture).write_text(svg(some), encoding="utf-8")
+    (directory / "benchmarks.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

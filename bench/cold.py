@@ -1,0 +1,41 @@
+"""Loads of what is not in the page cache, beside the rate of the disk itself."""
+
+from hot import OTHERS, for_pairs, of_interest
+from measure import Measurement
+
+PAIRS = [("bf16", "bf16"), ("bf16", "f16"), ("bf16", "f32"), ("f32", "bf16")]
+SOURCES = ("map", "read", "uring", "direct")  # that can be asked for
+LEFT_OUT = {"safetensors, NumPy"}  # converts so slowly that the disk does not show
+
+
+def cold(group, src, dst):
+    model, what = group.env.files.model(src), f"{src} -> {dst}, cold"
+    new = model.nbytes_as(dst)
+    options = {"cold": True, "memory_nbytes": new}
+    best = group.add_disk(what, model)
+    todo = list(best)
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    todo += group.add(what, "loadstone", load, [model.file], **options)
+    for source in SOURCES:
+        if source != "map" or src == dst:
+            who = f"loadstone, {source}"
+            todo += group.add(what, who, [*load, "--io", source], [model.file], **options)
+    todo += group.add_loader(what, "loadstone, Python", "loadstone", model, dst, new, cold=True)
+    wanted = {w: way for w, way in OTHERS.items() if of_interest(w, src) and w not in LEFT_OUT}
+    for who, way in wanted.items():
+        todo += group.add_loader(what, who, way, model, dst, new, cold=True)
+    group.rounds(todo)
+
+    ours, disk = group.get(what, "loadstone"), min(best, key=Measurement.median)
+    group.check(what, ours, "best direct read of the file", disk, 0.95)
+    for who in wanted:
+        group.check(what, ours, f"{who} + touch of every page", group.get(what, who), target(who, src, dst))
+
+
+def target(who, src, dst):
+    if who == "Run:ai":
+        return 1.3 if (src, dst) == ("bf16", "f32") else 1
+    return 1.8 if who == "safetensors" and src != dst else None
+
+
+GROUPS = for_pairs("cold", cold, PAIRS)

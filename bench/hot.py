@@ -1,0 +1,174 @@
+"""Loads of what is in the page cache, beside the machine's limits and other loaders."""
+
+import shutil
+from functools import partial
+
+from measure import MIB, Measurement, Unmeasurable, run_json
+
+PAIRS = [("f32", "bf16"), ("bf16", "f32"), ("bf16", "f16")]
+LEAST_FRESH_ROUNDS = 5  # new memory comes from the host of a virtual machine, when it likes
+SAFETENSORS = "safetensors load_file + .to"
+
+# who -> way of bench/loaders.py
+OTHERS = {
+    "safetensors": "safetensors",
+    "safetensors, NumPy": "safetensors-numpy",
+    "diffusers": "diffusers",
+    "torch.load": "torch",
+    "torch.load, mmap": "torch-mmap",
+    "Run:ai": "runai",
+    "fastsafetensors": "fastsafetensors",
+}
+
+
+def of_interest(who, src):
+    """Whether to have another loader read this file: there is no .bin of the large one."""
+    return src == "bf16" or not who.startswith("torch.load")
+
+
+def machine(group):
+    limits = [group.env.limits]
+    nbytes = (256 if group.env.quick else 2048) * MIB
+    model = group.env.files.model("bf16")
+    copy = [*limits, "copy", "--huge", "--nbytes", nbytes]
+    touch = [*limits, "touch", "--nbytes", nbytes]
+    read = [*limits, "load", model.file]
+    pages = [("2 MiB pages", ["--huge"]), ("4 KiB pages", [])]
+    todo = group.add("memcpy, used memory", "", copy)
+    for label, option in pages:
+        todo += group.add(f"first touch, {label}", "", [*touch, *option], memory_nbytes=nbytes)
+        what = f"pread, fresh memory, {label}"
+        todo += group.add(what, "", [*read, *option], [model.file], memory_nbytes=model.nbytes)
+    todo += group.add("touch of a private mapping", "", [*limits, "map", model.file], [model.file])
+    group.rounds(todo)
+
+
+def same(group):
+    model, what = group.env.files.model("bf16"), "bf16 -> bf16"
+    files = [model.file]
+    load = [group.env.load_bench, "load", model.directory, "--dtype", "bf16"]
+    todo = group.add(what, "loadstone", load, files)
+    todo += group.add_loader(what, "loadstone, Python", "loadstone", model, "bf16")
+    for who, way in OTHERS.items():
+        todo += group.add_loader(what, who, way, model, "bf16")
+    group.rounds(todo)
+    ours, shown = group.get(what, "loadstone"), f"{what}, every page present"
+    group.check(shown, ours, "0.1 s for each 3.39 GB", 0.1 * model.nbytes / 3.39e9, 1)
+    for who in OTHERS:
+        at_least = 1 if who in ("safetensors", "diffusers") else None
+        group.check(shown, ours, f"{who} + touch of every page", group.get(what, who), at_least)
+    faults = max(ours.values("walk_faults"))
+    group.check(
+        "page faults of a walk after the load", faults, "1 of 1000 pages", model.nbytes // 4096 // 1000, 1, ""
+    )
+    check_python(group, ours, group.get(what, "loadstone, Python"), what, "load")
+
+
+def check_python(group, ours, python, what, key):
+    """What Python adds to a load in C."""
+    if not python:
+        return
+    n = python.results[0]["n_tensors"]
+    more = python.median(key) - ours.median()
+    group.check(f"{what}, what Python adds, {n:,} tensors", more, "10 ms + 1 µs a tensor", 0.01 + n * 1e-6, 1)
+
+
+def fresh(group, src, dst):
+    model, what = group.env.files.model(src), f"{src} -> {dst}, fresh memory"
+    files, new = [model.file], model.nbytes_as(dst)
+    best = group.add_loops(what, model, dst, used=False)
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    todo = best + group.add(what, "loadstone", load, files, memory_nbytes=new)
+    todo += group.add_loader(what, "safetensors", "safetensors", model, dst, new, key="load")
+    mapped = [*best[0].command, "--map"]
+    todo += group.add(what, "best loop from a mapping", mapped, files, memory_nbytes=new)
+    group.rounds(todo, group.n_rounds if group.env.quick else max(group.n_rounds, LEAST_FRESH_ROUNDS))
+    ours, loop = group.get(what, "loadstone"), min(best, key=Measurement.median)
+    group.check(what, ours, "best loop by hand", loop, 0.97)
+    group.check(what, ours, SAFETENSORS, group.get(what, "safetensors"), 1.0 if src == "f32" else 1.2)
+    check_peak(group, ours, f"{src} -> {dst}")
+
+
+def check_peak(group, ours, what):
+    network = ours.results[0]["network_nbytes"]
+    peak = max(ours.values("peak_rss_bytes"))
+    group.check(f"{what}, peak resident memory", peak / MIB, "network + 80 MiB", network / MIB + 80, 1, "MiB")
+
+
+def used(group, src, dst):
+    model, what = group.env.files.model(src), f"{src} -> {dst}, used memory"
+    files = [model.file]
+    best = group.add_loops(what, model, dst, used=True)
+    pages = ["--huge"] if "--huge" in best[0].command else []
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst, *pages]
+    todo = list(best)
+    todo += group.add(what, "lds_param_bind", [*load, "--bind"], files)
+    todo += group.add(what, "lds_allocator", [*load, "--allocator"], files)
+    todo += group.add(what, "lds_pool", [*load, "--pool"], files)
+    todo += group.add_loader(what, "out=, Python", "loadstone-used", model, dst, key="load")
+    todo += group.add_loader(what, "copy_", "safetensors-used", model, dst, key="load")
+    todo += group.add_loader(what, "safetensors", "safetensors", model, dst, model.nbytes_as(dst), key="load")
+    group.rounds(todo)
+    loop = min(best, key=Measurement.median)
+    targets = {"lds_param_bind": 0.9, "lds_allocator": 0.9, "lds_pool": 0.95, "out=, Python": None}
+    for way, at_least in targets.items():
+        ours, shown = group.get(what, way), f"{what} ({way})"
+        group.check(shown, ours, "best loop by hand", loop, at_least)
+        group.check(shown, ours, f"{SAFETENSORS}, fresh", group.get(what, "safetensors"), 2)
+        group.check(shown, ours, "safetensors load_file + copy_, used", group.get(what, "copy_"))
+
+
+def cache(group, src, dst):
+    """A load whose result was kept by the one before."""
+    model, what = group.env.files.model(src), f"{src} -> {dst}, kept from the last load"
+    same, directory = group.env.files.model(dst), group.env.work / f"cache-{dst}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    stored = run_json([*load, "--cache", directory])["cache"]
+    kept = list(directory.rglob("*.safetensors"))
+    if stored != "stored" or len(kept) != 1:
+        raise Unmeasurable(f"{what}: {stored}; {len(kept)} files in the cache")
+    todo = group.add(what, "loadstone, cache", [*load, "--cache", directory], kept)
+    command = [group.env.load_bench, "load", same.directory, "--dtype", dst]
+    todo += group.add(what, f"loadstone, {dst} file", command, [same.file])
+    todo += group.add(what, "loadstone", load, [model.file], memory_nbytes=model.nbytes_as(dst))
+    group.rounds(todo)
+    shutil.rmtree(directory)
+    ours, mapped = group.get(what, "loadstone, cache"), group.get(what, f"loadstone, {dst} file")
+    if set(ours.values("cache")) != {"hit"}:
+        raise Unmeasurable(f"{what}: the cache was not used")
+    group.check(f"{what}, beside a {dst} file", ours.median() - mapped.median(), "0.1 s more", 0.1, 1)
+    group.check(what, ours, "without the cache", group.get(what, "loadstone"))
+
+
+def others(group, src, dst):
+    """The same load by everybody, into fresh memory."""
+    model, what = group.env.files.model(src), f"{src} -> {dst}, everybody"
+    new = model.nbytes_as(dst)
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    todo = group.add(what, "loadstone", load, [model.file], memory_nbytes=new)
+    todo += group.add_loader(what, "loadstone, Python", "loadstone", model, dst, new, key="load")
+    wanted = {who: way for who, way in OTHERS.items() if of_interest(who, src)}
+    for who, way in wanted.items():
+        todo += group.add_loader(what, who, way, model, dst, new, key="load")
+    group.rounds(todo)
+    ours = group.get(what, "loadstone, Python")
+    group.check(f"{what} (Python)", ours, "the same from C", group.get(what, "loadstone"))
+    for who in wanted:
+        at_least = {"safetensors": 1.0 if src == "f32" else 1.2}.get(who)
+        group.check(f"{what} (Python)", ours, who, group.get(what, who), at_least)
+
+
+def for_pairs(name, function, pairs=PAIRS):
+    return {f"{name}.{src}-{dst}": partial(function, src=src, dst=dst) for src, dst in pairs}
+
+
+GROUPS = {
+    "machine": machine,
+    "same": same,
+    **for_pairs("fresh", fresh),
+    **for_pairs("used", used),
+    **for_pairs("others", others),
+    **for_pairs("cache", cache, PAIRS[:2]),
+}

@@ -1,0 +1,173 @@
+"""What does not depend on the size of the weights: headers, many tensors, single calls, start-up, kernels."""
+
+import json
+import subprocess
+import sys
+
+from hot import check_python
+
+MANY = (232670, 31337)
+COLUMNS = (64, 1024)
+MEMORY_BOUND = {"F32", "F16", "BF16"}  # what turns them into one another has little to compute
+
+
+def opening(group):
+    todo = []
+    for n in MANY:
+        path, load_bench = group.env.files.many(n), group.env.load_bench
+        todo += group.add(f"open {n}", "loadstone", [load_bench, "open", path], [path])
+        todo += group.add_python(f"open {n}", "safetensors", "loaders.py", ["safetensors-open", path], [path])
+        todo += group.add(f"load {n}", "loadstone", [load_bench, "load", path], [path], key="load")
+    group.rounds(todo)
+    for n in MANY:
+        ours, what = group.get(f"open {n}", "loadstone"), f"opening {n:,} tensors"
+        if n == MANY[0]:
+            group.check(what, ours, "0.12 s", 0.12, 1)
+        group.check(what, ours, "safetensors safe_open + keys", group.get(f"open {n}", "safetensors"))
+        each = group.get(f"load {n}", "loadstone").median() / n * 1e6
+        group.check(f"plan and load of {n:,} tensors, each", each, "1 µs", 1, 1, "µs")
+
+
+def many(group):
+    todo = []
+    for n in MANY:
+        path, load_bench = group.env.files.many(n), group.env.load_bench
+        what = f"open + every tensor, {n}"
+        todo += group.add_python(what, "loadstone, Python", "loaders.py", ["loadstone-tensors", path], [path])
+        todo += group.add_python(what, "safetensors", "loaders.py", ["safetensors-tensors", path], [path])
+        what = f"load, {n}"
+        todo += group.add(what, "loadstone", [load_bench, "load", path], [path])
+        todo += group.add_python(
+            what, "loadstone, Python", "loaders.py", ["loadstone", path, "bf16"], [path], key="load"
+        )
+        what = f"load + every tensor, {n}"
+        todo += group.add_python(what, "loadstone, Python", "loaders.py", ["loadstone-weights", path], [path])
+    group.rounds(todo)
+    for n in MANY:
+        theirs = group.get(f"open + every tensor, {n}", "safetensors")
+        ours = group.get(f"open + every tensor, {n}", "loadstone, Python")
+        shown, beside = f"open + every tensor of {n:,}", "safetensors safe_open + get_tensor"
+        group.check(shown, ours, beside, theirs, 15 if n == MANY[0] else None)
+        ours = group.get(f"load + every tensor, {n}", "loadstone, Python")
+        group.check(f"load + every tensor of {n:,}", ours, beside, theirs)
+        what = f"load, {n}"
+        check_python(
+            group, group.get(what, "loadstone"), group.get(what, "loadstone, Python"), "load", "load"
+        )
+
+
+def huge(group):
+    """671 billion parameters in 163 sparse files: no weight is read."""
+    index = group.env.files.huge()
+    what = "open a checkpoint of 671 billion parameters in 163 files"
+    todo = group.add(what, "loadstone", [group.env.load_bench, "open", index])
+    todo += group.add_python(what, "safetensors", "loaders.py", ["safetensors-open-shards", index])
+    group.rounds(todo)
+    ours = group.get(what, "loadstone")
+    group.check(what, ours, "safetensors safe_open + keys", group.get(what, "safetensors"))
+    group.check("its network and its plan", ours.median("network") + ours.median("plan"), "opening it", ours)
+
+
+def python(group):
+    """Importing, and single calls."""
+    path, env = group.env.files.many(1000), group.env
+    spawn = [env.limits, "spawn", "--runs", 20, "--", sys.executable, "-c"]
+    todo = group.add("python -c", "import loadstone", [*spawn, "import loadstone"])
+    todo += group.add("python -c", "pass", [*spawn, "pass"])
+    calls = {"open": "open of 1,000 tensors", "tensor": "one tensor", "slice": "one slice of 3 rows"}
+    for call, what in calls.items():
+        for who in ("loadstone", "safetensors"):
+            todo += group.add_python(what, who, "calls.py", [who, call, path], [path])
+    group.rounds(todo)
+    more = group.get("python -c", "import loadstone").median() - group.get("python -c", "pass").median()
+    group.check("import loadstone, beside starting Python", more, "15 ms", 0.015, 1)
+    for what in calls.values():
+        group.check(
+            f"{what} (Python)", group.get(what, "loadstone"), "safetensors", group.get(what, "safetensors")
+        )
+
+
+def columns(group):
+    """Some columns of a 4096 x 4096 weight, cold: what comes from the disk."""
+    path = group.env.files.columns()
+    todo = []
+    for n in (*COLUMNS, 0):
+        what = f"{n} columns of 4096" if n else "all columns of 4096"
+        for who in ("loadstone", "safetensors", "pread"):
+            if n or who != "pread":
+                call = [who, "columns" if n else "whole", path, n]
+                shown = "a read for each row" if who == "pread" else who
+                todo += group.add_python(what, shown, "calls.py", call, [path], cold=True, partial=True)
+    group.rounds(todo)
+    for n in COLUMNS:
+        what = f"{n} columns of 4096"
+        ours, whole = group.get(what, "loadstone"), group.get("all columns of 4096", "loadstone")
+        if not ours:
+            continue
+        bound = 2 * n * 4 * 4096 + 4096 * 4096
+        mib = max(ours.values("disk_nbytes")) / (1 << 20)
+        group.check(
+            f"{what}, cold, from the disk",
+            mib,
+            "twice the slice + a page a row",
+            bound / (1 << 20),
+            None,
+            "MiB",
+        )
+        group.check(f"{what}, cold", ours, "a read for each row", group.get(what, "a read for each row"), 1)
+        group.check(f"{what}, cold", ours, "all columns", whole)
+        group.check(f"{what}, cold", ours, "safetensors get_slice", group.get(what, "safetensors"))
+
+
+def convert(group):
+    """The kernels alone, from Python, beside ml_dtypes, in memory that was used before."""
+    pairs, sizes = [("f32", "bf16"), ("bf16", "f32")], {"32 Mi": 32 << 20, "256 Ki": 256 << 10}
+    todo = []
+    for src, dst in pairs:
+        for label, n in sizes.items():
+            for who in ("loadstone", "ml_dtypes"):
+                what = f"convert {label} {src} to {dst}"
+                todo += group.add_python(what, who, "calls.py", [who, "convert", src, dst, n])
+    group.rounds(todo)
+    for src, dst in pairs:
+        for label in sizes:
+            what = f"convert {label} {src} to {dst}"
+            theirs = group.get(what, "ml_dtypes")
+            group.check(f"{what} (Python)", group.get(what, "loadstone"), "ml_dtypes astype", theirs, 4)
+
+
+def inspect(group):
+    runs = ["spawn", "--runs", 50 if group.env.quick else 200, "--"]
+    path = group.env.files.many(1000)
+    what = "inspect 1000 tensors, whole process"
+    todo = group.add(what, "loadstone", [group.env.limits, *runs, group.env.loadstone, "inspect", path])
+    todo += group.add(what, "true", [group.env.limits, *runs, "true"])
+    group.rounds(todo)
+    ours, shown = group.get(what, "loadstone"), "loadstone inspect of 1,000 tensors, whole process"
+    group.check(shown, ours, "15 ms", 0.015, 1)
+    group.check(shown, ours, "the command true", group.get(what, "true"))
+
+
+def kernels(group):
+    if not group.env.checkasm.exists():
+        ninja = ["ninja", "-C", group.env.build, "tests/checkasm/checkasm"]
+        subprocess.run(ninja, check=True, stdout=subprocess.DEVNULL)
+    run = subprocess.run([group.env.checkasm, "--bench", "--json"], stdout=subprocess.PIPE, check=True)
+    group.kernels = json.loads(run.stdout)
+    for kernel in group.kernels:
+        src, dst, isa = kernel["src"], kernel["dst"], kernel["isa"]
+        if isa != "c" and {src, dst} <= MEMORY_BOUND:
+            ours, copy = 1e3 / kernel["gbps"], 1e3 / kernel["memcpy_gbps"]
+            group.check(f"kernel {src} -> {dst}, {isa}, data in L2", ours, "memcpy", copy, 0.5, "ms/GB")
+
+
+GROUPS = {
+    "open": opening,
+    "many": many,
+    "huge": huge,
+    "python": python,
+    "columns": columns,
+    "convert": convert,
+    "inspect": inspect,
+    "kernels": kernels,
+}
