@@ -870,9 +870,9 @@ typedef struct lds_report_stats {
      * or "none" for an empty load; a string constant.
      */
     const char *source;
-    const char *reason;  /* why mapped or read, one short phrase; a string constant */
-    double seconds;      /* the whole load; the following are parts of it */
-    double plan_seconds; /* matching names and shapes */
+    const char *reason;        /* why mapped or read, one short phrase; a string constant */
+    double seconds;            /* the whole load; the following are parts of it */
+    double plan_seconds;       /* matching names and shapes */
     double memory_seconds;     /* getting memory and mapping files, making mapped pages present included */
     double transfer_seconds;   /* reading and converting, from the first read to the last */
     double init_seconds;       /* initialising what was missing */
