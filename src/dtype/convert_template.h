@@ -45,9 +45,9 @@
  *   load_f16, load_f64, store_f16, store_f64
  *             BLOCK floats from memory to F32 and the other way
  *
- * Every pair is a load to F32 and a store from F32, but for those between F8 and the 16-bit floats, where F32
- * would be a detour in lanes of twice the size, and F8 to F8, which goes through F16. The results are those of
- * scalar.h, which is written for reading; here are the shorter ways to them.
+ * Every pair is a load to F32 and a store from F32, but for those between F8 and the 16-bit floats and F16 to BF16,
+ * where F32 would be a detour in lanes of twice the size, and F8 to F8, which goes through F16. The results are
+ * those of scalar.h, which is written for reading; here are the shorter ways to them.
  */
 #include <string.h>
 
@@ -361,7 +361,36 @@ STORE_F8_OF(bf16, e5m2, store_signed)
 STORE_F8_OF(bf16, e4m3fnuz, store_unsigned_zero)
 STORE_F8_OF(bf16, e5m2fnuz, store_unsigned_zero)
 
-/* A block of each pair. */
+/*
+ * F16 to BF16 in words, for blocks in which all are normal: the mantissa is rounded to seven bits, halves to even,
+ * and the exponent moved. Weights have few subnormals, and zeros, so that few blocks have to go by way of F32.
+ */
+INLINE v16 f16_normal_as_bf16(v16 x)
+{
+    v16 mag = x & 0x7FFF;
+    v16 even = (v16)((mag & 8) == 0);
+    v16 rounded = mul_round(mag + even, set16(1 << 12));
+    return (rounded + ((127 - 15) << 7)) | (x & 0x8000);
+}
+
+/* The words that are not normal have their top bit set. */
+INLINE v16 special_f16(v16 x)
+{
+    v16 above = (x & 0x7FFF) - 0x400;
+    return above | (above + 0x800);
+}
+
+INLINE void block_f16_to_bf16(uint8_t *dst, const uint8_t *src)
+{
+    block16 x = {{(v16)load_vector(src), (v16)load_vector(src + 4 * LANES)}};
+    block16 special = {{special_f16(x.v[0]), special_f16(x.v[1])}};
+    if (__builtin_expect(any_top_bit(pack_sign(special)), 0))
+        store_bf16(dst, load_f16(src));
+    else
+        store_16(dst, (block16){{f16_normal_as_bf16(x.v[0]), f16_normal_as_bf16(x.v[1])}});
+}
+
+/* A block of each other pair. */
 
 #define BLOCK_BY_F32(D, S)                                           \
     INLINE void block_##S##_to_##D(uint8_t *dst, const uint8_t *src) \
@@ -388,7 +417,7 @@ STORE_F8_OF(bf16, e5m2fnuz, store_unsigned_zero)
         store_##D##_of_f16(dst, S##_in_f16(src));                    \
     }
 
-LDS_FOR_EACH_OTHER_PAIR(BLOCK_BY_F32)
+LDS_FOR_EACH_PAIR_BY_F32(BLOCK_BY_F32)
 LDS_FOR_EACH_F8_TO_16(BLOCK_BY_16)
 LDS_FOR_EACH_16_TO_F8(BLOCK_FROM_16)
 LDS_FOR_EACH_F8_TO_F8(BLOCK_BY_F16)
@@ -491,5 +520,6 @@ enum { e4m3_is_fnuz = 0, e5m2_is_fnuz = 0, e4m3fnuz_is_fnuz = 1, e5m2fnuz_is_fnu
 
 LDS_FOR_EACH_F8_TO_16(KERNEL)
 LDS_FOR_EACH_16_TO_F8(KERNEL)
-LDS_FOR_EACH_OTHER_PAIR(KERNEL)
+LDS_FOR_EACH_PAIR_BY_F32(KERNEL)
+KERNEL(bf16, f16)
 LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)

@@ -31,10 +31,11 @@ enum {
 /* clang-format off */
 #define LDS_FOR_EACH_PAIR(X)                             \
     LDS_FOR_EACH_F8_TO_16(X) LDS_FOR_EACH_16_TO_F8(X)    \
-    LDS_FOR_EACH_F8_TO_F8(X) LDS_FOR_EACH_OTHER_PAIR(X)
-#define LDS_FOR_EACH_OTHER_PAIR(X)                                \
+    LDS_FOR_EACH_F8_TO_F8(X) LDS_FOR_EACH_PAIR_BY_F32(X) \
+    X(bf16, f16)
+#define LDS_FOR_EACH_PAIR_BY_F32(X)                               \
     X(f16, bf16) X(f16, f32) X(f16, f64)                          \
-    X(bf16, f16) X(bf16, f32) X(bf16, f64)                        \
+    X(bf16, f32) X(bf16, f64)                                     \
     X(f32, f16) X(f32, bf16) X(f32, f64) LDS_FROM_EACH_F8(X, f32) \
     X(f64, f16) X(f64, bf16) X(f64, f32) LDS_FROM_EACH_F8(X, f64) \
     LDS_TO_EACH_F8(X, f32) LDS_TO_EACH_F8(X, f64)
