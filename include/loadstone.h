@@ -725,7 +725,7 @@ typedef struct lds_load_options {
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
-     * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED.
+     * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again.
      */
     int (*progress)(void *ctx, const lds_progress *progress);
     void *progress_ctx;

@@ -285,10 +285,13 @@ static void overtake_stalled(run *r)
     r->limit = limit;
 }
 
-/* Called and left with the lock, which it gives up meanwhile: the callback may load something itself. */
+/*
+ * Called and left with the lock, which it gives up meanwhile: the callback may load something itself. It has no say
+ * any more once the team is stopped.
+ */
 static void tick_once(run *r)
 {
-    if (!r->team->tick)
+    if (!r->team->tick || atomic_load(&r->stop))
         return;
     pthread_mutex_unlock(&pool.lock);
     int stops = r->team->tick(r->team->tick_ctx);

@@ -10,7 +10,10 @@ typedef struct lds_team {
     /* One worker's work; worker tells it from those beside it. Should return soon after *stop has become true. */
     lds_status (*work)(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err);
     void *ctx;
-    /* Called about every 50 ms from the thread that runs the team, and once at the end; non-zero stops it. */
+    /*
+     * Called about every 50 ms from the thread that runs the team, and once at the end; non-zero stops it. Not
+     * called again once the team is stopped, by a tick or a failure.
+     */
     int (*tick)(void *tick_ctx);
     void *tick_ctx;
     /*

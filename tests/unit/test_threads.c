@@ -84,6 +84,7 @@ static void a_tick_cancels(void **state)
     lds_error err = LDS_ERROR_INIT;
     assert_int_equal(lds_team_run(&team, 1000, 3, &err), LDS_ERR_CANCELLED);
     assert_string_equal(err.message, "cancelled by the progress callback");
+    assert_int_equal(j.n_ticks, 2); /* it is not asked again while the workers end */
 }
 
 static void no_more_workers_than_tasks(void **state)
