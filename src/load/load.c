@@ -154,10 +154,9 @@ static lds_status initialise(load *l, lds_error *err)
         if (t->place == LDS_PLACE_INIT)
             fills[n++] = (lds_fill){t->param, (lds_dtype)t->dtype, t->offset, 0};
     }
-    lds_status status = LDS_OK;
-    if (n)
-        status = lds_fill_initial(fills, n, l->transfers.arena->data, l->options->seed, l->options->n_threads,
-                                  err);
+    const lds_fill_how how = {l->options->seed, l->options->n_threads, l->transfers.tick,
+                              l->transfers.tick_ctx};
+    lds_status status = n ? lds_fill_initial(fills, n, l->transfers.arena->data, &how, err) : LDS_OK;
     free(fills);
     return status;
 }

@@ -22,7 +22,7 @@ typedef struct refill {
     lds_fill *fills;
     size_t n_fills;
     lds_dtype dtype; /* to convert to; LDS_DTYPE_NONE to initialise */
-    uint64_t seed;   /* to initialise with */
+    lds_fill_how how;
     uint64_t nbytes; /* of the arena */
     uint8_t *memory; /* its bytes */
     uint64_t n_blocks;
@@ -62,7 +62,7 @@ static void write_block(const refill *r, uint64_t block)
         lds_convert_kernel(f->dtype, param->dtype)(
             dst, param->data + first / 8 * lds_dtype_bits(param->dtype), (size_t)n);
     else
-        lds_init_fill(param, f->dtype, dst, r->seed, first, n);
+        lds_init_fill(param, f->dtype, dst, r->how.seed, first, n);
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
@@ -78,21 +78,21 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
     return LDS_OK;
 }
 
-static lds_status write_blocks(refill *r, uint32_t n_threads, lds_error *err)
+static lds_status write_blocks(refill *r, lds_error *err)
 {
-    lds_team team = {.work = work, .ctx = r, .give_way = &r->give_way};
+    lds_team team = {work, r, r->how.tick, r->how.tick_ctx, &r->give_way};
     atomic_init(&r->next_block, 0);
     atomic_init(&r->give_way, false);
-    return lds_team_run(&team, r->n_blocks, n_threads, err);
+    return lds_team_run(&team, r->n_blocks, r->how.n_threads, err);
 }
 
-lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, uint64_t seed, uint32_t n_threads,
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, const lds_fill_how *how,
                             lds_error *err)
 {
-    refill r = {.fills = fills, .n_fills = n_fills, .seed = seed, .memory = memory};
+    refill r = {.fills = fills, .n_fills = n_fills, .how = *how, .memory = memory};
     for (size_t i = 0; i < n_fills; i++)
         number_blocks(&r, &fills[i]);
-    return n_fills ? write_blocks(&r, n_threads, err) : LDS_OK;
+    return n_fills ? write_blocks(&r, err) : LDS_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -131,7 +131,8 @@ static lds_status run(refill *r, lds_error *err)
     LDS_TRY(lds_storage_new(&arena, r->nbytes, NULL, err));
     r->memory = arena->data;
     /* Asking how many threads there may be takes longer than a dtype without values. */
-    lds_status status = r->n_blocks ? write_blocks(r, lds_threads_available(), err) : LDS_OK;
+    r->how.n_threads = r->n_blocks ? lds_threads_available() : 0;
+    lds_status status = r->n_blocks ? write_blocks(r, err) : LDS_OK;
     if (!status)
         place_params(r, arena);
     lds_storage_release(arena);
@@ -168,6 +169,6 @@ lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtyp
 
 lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed, lds_error *err)
 {
-    refill r = {.seed = seed};
+    refill r = {.how.seed = seed};
     return refill_params(&r, params, n_params, err);
 }

@@ -20,11 +20,19 @@ typedef struct lds_fill {
     uint64_t first_block; /* filled in by lds_fill_initial() */
 } lds_fill;
 
+/* How initial values are made. */
+typedef struct lds_fill_how {
+    uint64_t seed;
+    uint32_t n_threads;
+    int (*tick)(void *ctx); /* as in lds_team, or NULL */
+    void *tick_ctx;
+} lds_fill_how;
+
 /*
  * Write the initial values of parameters that have an init rule into memory, and leave the parameters as they
  * are. The same values as lds_refill_init() gives.
  */
-lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, uint64_t seed, uint32_t n_threads,
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, const lds_fill_how *how,
                             lds_error *err);
 
 #endif
