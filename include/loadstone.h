@@ -864,7 +864,7 @@ typedef struct lds_report_stats {
     uint64_t read_nbytes;    /* bytes read from the files into memory */
     uint64_t mapped_nbytes;  /* bytes mapped in place */
     uint64_t written_nbytes; /* bytes of new or the caller's memory that were filled */
-    uint32_t n_threads;      /* that worked; 0 if nothing had to be read */
+    uint32_t n_threads;      /* most that read and converted at a time; 0 if nothing had to be read */
     /*
      * "map", "read", "uring", "direct", "map+read", "map+uring", "map+direct", "cache", "map+cache", "cache+read",
      * or "none" for an empty load; a string constant.

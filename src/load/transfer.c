@@ -15,7 +15,7 @@
 #include "src/dtype/stream.h"
 #include "src/io/source.h"
 
-enum { CLAIM_BLOCKS = 4, LINE_NBYTES = 64, POPULATE_NBYTES = 16 << 20 };
+enum { MAX_CLAIM_BLOCKS = 4, LINE_NBYTES = 64, POPULATE_NBYTES = 16 << 20 };
 
 uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *target)
 {
@@ -32,9 +32,11 @@ uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *targe
 typedef struct queue {
     lds_transfers *transfers;
     lds_blocks blocks;
+    size_t claim_blocks; /* that a worker takes at a time */
     lds_input *input;
     atomic_size_t next;
     atomic_bool give_way;
+    atomic_uint n_working, most_working; /* workers, now and at any time */
 } queue;
 
 /* A worker's share of the queue: the blocks that it has claimed and not yet begun. */
@@ -47,8 +49,8 @@ static const lds_block *take(queue *q, claim *c)
     if (c->at == c->end) {
         if (lds_team_gives_way(&q->give_way))
             return NULL;
-        c->at = atomic_fetch_add_explicit(&q->next, CLAIM_BLOCKS, memory_order_relaxed);
-        c->end = c->at + CLAIM_BLOCKS;
+        c->at = atomic_fetch_add_explicit(&q->next, q->claim_blocks, memory_order_relaxed);
+        c->end = c->at + q->claim_blocks;
     }
     return c->at < q->blocks.n ? &q->blocks.data[c->at++] : NULL;
 }
@@ -70,8 +72,10 @@ static lds_status run_team(queue *q, lds_status (*work)(void *, uint32_t, const 
                            uint32_t n_threads, lds_error *err)
 {
     lds_team team = {work, q, q->transfers->tick, q->transfers->tick_ctx, &q->give_way};
-    size_t n_claims = (q->blocks.n + CLAIM_BLOCKS - 1) / CLAIM_BLOCKS;
-    return q->blocks.n ? lds_team_run(&team, n_claims, n_threads, err) : LDS_OK;
+    /* Fewer at a time where there are few: all workers are to have some, and to end together. */
+    size_t share = q->blocks.n / n_threads / 4;
+    q->claim_blocks = share < 1 ? 1 : share < MAX_CLAIM_BLOCKS ? share : MAX_CLAIM_BLOCKS;
+    return q->blocks.n ? lds_team_run(&team, q->blocks.n, n_threads, err) : LDS_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -322,12 +326,21 @@ static lds_status read_blocks(reading *r, const atomic_bool *stop, lds_error *er
     return LDS_OK;
 }
 
+static void count_in(queue *q)
+{
+    unsigned n = atomic_fetch_add(&q->n_working, 1) + 1, most = atomic_load(&q->most_working);
+    while (n > most && !atomic_compare_exchange_weak(&q->most_working, &most, n))
+        continue;
+}
+
 static lds_status read_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
     queue *q = ctx;
     reading r = {.q = q, .input = q->input, .lane = lane_of(q->transfers, worker)};
     LDS_TRY(lds_reader_open(&r.reader, q->input, err));
+    count_in(q);
     lds_status status = read_blocks(&r, stop, err);
+    atomic_fetch_sub(&q->n_working, 1);
     lds_reader_close(r.reader);
     lds_lane_end(&r.lane);
     atomic_fetch_add(&q->transfers->read_ns, r.read_ns);
@@ -353,6 +366,7 @@ static lds_status read_all(queue *q, lds_error *err)
     LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));
     LDS_TRY(lds_input_new(&q->input, &options, err));
     lds_status status = run_team(q, read_worker, plan->n_threads, err);
+    plan->report->stats.n_threads = atomic_load(&q->most_working);
     const char *fallback = lds_input_fallback(q->input);
     if (fallback)
         plan->report->stats.fallback = fallback;

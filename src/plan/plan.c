@@ -12,7 +12,7 @@
 
 /*
  * A block is read, then converted while it is in the second-level cache; with its converted form it should fit
- * there. Smaller blocks pay more system calls, larger ones memory traffic: docs/benchmarks.md has the curve.
+ * there. Smaller blocks pay more system calls, larger ones memory traffic: `./dev bench fresh` tries loops of both.
  */
 enum { BLOCK_NBYTES = 1 << 20, MIN_BLOCK_NBYTES = 64 << 10, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
 
@@ -231,7 +231,8 @@ static void size_reads(placer *pl)
     uint64_t share = pl->options->window_nbytes / pl->options->n_threads - MARGINS_NBYTES;
     plan->block_nbytes = (share < BLOCK_NBYTES ? share : BLOCK_NBYTES) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
     plan->max_threads = pl->options->n_threads;
-    uint64_t n_blocks = stats->read_nbytes / plan->block_nbytes + 1;
+    uint64_t n_blocks = (stats->read_nbytes + plan->block_nbytes - 1) / plan->block_nbytes;
+    n_blocks += !n_blocks;
     plan->n_threads = n_blocks < pl->options->n_threads ? (uint32_t)n_blocks : pl->options->n_threads;
     stats->n_threads = stats->read_nbytes ? plan->n_threads : 0;
     uint64_t depth = (share + MARGINS_NBYTES) / (plan->block_nbytes + MARGINS_NBYTES);

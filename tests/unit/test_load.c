@@ -636,6 +636,55 @@ static void progress_is_told_and_can_cancel(void **state)
     lds_checkpoint_close(ck);
 }
 
+/* A network of what the sample has and much that it lacks: drawing that takes more than the 50 ms of a tick. */
+static lds_network *mostly_missing(void)
+{
+    lds_builder *b;
+    lds_network *net;
+    const uint64_t much = 80 << 20;
+    const lds_init normal = {.kind = LDS_INIT_NORMAL, .b = 1};
+    assert_int_equal(lds_builder_new(&b, LDS_F32, NULL), LDS_OK);
+    lds_builder_add(b, "b", LDS_F32, 1, (const uint64_t[]){4}, NULL);
+    lds_builder_add(b, "much", LDS_F32, 1, &much, &normal);
+    assert_int_equal(lds_builder_finish(&net, b, NULL), LDS_OK);
+    return net;
+}
+
+static void initial_values_can_be_cancelled(void **state)
+{
+    (void)state;
+    lds_checkpoint *ck = open_checkpoint(sample());
+    lds_network *net = mostly_missing();
+    watcher w = {.cancel_at = 3}; /* the first may be that of mapping */
+    lds_load_options o = options_init();
+    o.strict = false;
+    o.progress = watch;
+    o.progress_ctx = &w;
+    assert_int_equal(lds_load(net, ck, &o, NULL, NULL), LDS_ERR_CANCELLED);
+    assert_int_equal(w.n_calls, 3);
+    assert_no_storage(net);
+    lds_network_free(net);
+    lds_checkpoint_close(ck);
+}
+
+static void the_report_counts_threads_that_worked(void **state)
+{
+    (void)state;
+    lds_checkpoint *small = open_checkpoint(sample()), *big = open_checkpoint(big_sample());
+    lds_load_options o = options_init();
+    o.n_threads = 8;
+    for (int is_big = 0; is_big < 2; is_big++) {
+        lds_network *net = own_network(is_big ? big : small, LDS_F64);
+        lds_report *report;
+        load_ok(net, is_big ? big : small, &o, &report);
+        assert_in_range(stats_of(report).n_threads, 1, is_big ? 6 : 1); /* blocks of 1 MiB */
+        lds_report_free(report);
+        lds_network_free(net);
+    }
+    lds_checkpoint_close(small);
+    lds_checkpoint_close(big);
+}
+
 static void a_file_that_shrinks_is_noticed(void **state)
 {
     (void)state;
@@ -830,6 +879,8 @@ int main(void)
         cmocka_unit_test(an_allocator_gets_everything),
         cmocka_unit_test(blocks_of_every_size_make_one_parameter),
         cmocka_unit_test(progress_is_told_and_can_cancel),
+        cmocka_unit_test(initial_values_can_be_cancelled),
+        cmocka_unit_test(the_report_counts_threads_that_worked),
         cmocka_unit_test(a_file_that_shrinks_is_noticed),
         cmocka_unit_test(a_file_that_changes_is_noticed_and_a_replaced_one_is_not),
         cmocka_unit_test(failure_takes_the_callers_memory_away),
