@@ -331,6 +331,12 @@ uint32_t lds_reader_n_under_way(const lds_reader *reader)
     return reader->n_under_way;
 }
 
+/* What a call gets that the kernel, the file system or a filter of system calls does not have. */
+static bool lacks_call(int os_errno)
+{
+    return os_errno == EOPNOTSUPP || os_errno == ENOSYS || os_errno == EINVAL || os_errno == EPERM;
+}
+
 /* Copy what the page cache has. True if that was all, or the read has failed. */
 static bool read_cached(lds_input *input, lds_read *read)
 {
@@ -340,7 +346,7 @@ static bool read_cached(lds_input *input, lds_read *read)
         ssize_t n = preadv2(range.fd, &piece, 1, (off_t)range.offset, RWF_NOWAIT);
         if (n < 0 && errno == EAGAIN)
             return false;
-        if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+        if (n < 0 && lacks_call(errno))
             atomic_store(&input->lacks_nowait, true);
         else if (lds_read_advance(input, read, &range, n < 0 ? -errno : n))
             return true;

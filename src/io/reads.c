@@ -10,7 +10,7 @@
 #include "src/base/memory.h"
 #include "src/io/input.h"
 
-/* How often in a row a read may be told to try again: some do for want of memory, for ever would be a hang. */
+/* How often in a row a read may be told to try again: some are for want of memory, for ever would be a hang. */
 enum { MAX_REFUSALS = 1000 };
 
 static const uint64_t unit_mask = ~(uint64_t)(LDS_DIRECT_NBYTES - 1);
@@ -31,7 +31,7 @@ lds_range lds_read_range(const lds_input *input, const lds_read *read)
 }
 
 /* What a direct read gets that asks for what the file system does not do. */
-static bool is_refusal(int os_errno)
+static bool refuses_direct(int os_errno)
 {
     return os_errno == EINVAL || os_errno == EOPNOTSUPP;
 }
@@ -46,9 +46,10 @@ bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, 
 {
     if (atomic_load(&input->is_orphaned))
         return true; /* nobody wants it any more */
-    if (result == -EINTR || (result == -EAGAIN && read->n_refusals++ < MAX_REFUSALS))
+    bool is_refusal = result == -EAGAIN || result == -ENOMEM;
+    if (result == -EINTR || (is_refusal && read->n_refusals++ < MAX_REFUSALS))
         return false;
-    if (result < 0 && read->is_direct && is_refusal((int)-result)) {
+    if (result < 0 && read->is_direct && refuses_direct((int)-result)) {
         atomic_store(&input->refuses_direct, true);
         lds_input_fall_back(input, "direct reads are refused here");
         return go_on_buffered(read);

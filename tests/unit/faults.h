@@ -17,8 +17,10 @@ typedef enum fault {
     FAULT_ADVICE, /* madvise() says EINVAL, as kernels before 5.14 do */
     FAULT_STALL,  /* a read does not return before faults_disarm() */
     FAULT_SUBMIT, /* io_uring takes nothing, for want of memory */
+    FAULT_RESULT, /* one of its reads ends with EIO */
     /* Those that follow hold for every call. */
     FAULT_SUBMITS,
+    FAULT_RESULTS, /* every other of its reads ends with errno n, or is cut short if n is 0 */
     FAULT_RING,    /* there is no io_uring: its set-up says that n is why */
     FAULT_OLD_RING /* it is one of Linux 5.4, which does not know plain reads */
 } fault;

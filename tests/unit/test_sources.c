@@ -323,6 +323,34 @@ static void a_container_that_forbids_io_uring_is_read_by_threads(void **state)
 }
 #endif
 
+static void results_of_a_ring_are_understood(void **state)
+{
+    (void)state;
+    static const int passing[] = {0, EINTR, EAGAIN, ENOMEM};
+    if (!has_uring())
+        skip();
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        for (lds_io io = LDS_IO_URING; io <= LDS_IO_DIRECT; io++) {
+            outcome expected = told(LDS_IO_READ, false), found;
+            faults_inject(FAULT_RESULTS, (uint64_t)passing[i]);
+            found = told(io, true);
+            assert_true(faults_disarm());
+            check_same(&expected, &found);
+            forget(&expected);
+            forget(&found);
+        }
+    for (uint64_t n = 1; n < 10; n += 4) {
+        outcome o;
+        lds_error err = LDS_ERROR_INIT;
+        const how h = {.io = LDS_IO_DIRECT, .n_threads = 2, .is_cold = true};
+        faults_inject(FAULT_RESULT, n);
+        assert_int_equal(load(&o, in_folder(folder, files[0]), &h, &err), LDS_ERR_IO);
+        assert_true(faults_disarm());
+        assert_int_equal(err.os_errno, EIO);
+        forget(&o);
+    }
+}
+
 static void a_ring_that_fails_is_replaced(void **state)
 {
     (void)state;
@@ -345,7 +373,7 @@ static void a_ring_that_fails_is_replaced(void **state)
 static void reads_that_would_wait_are_handed_over(void **state)
 {
     (void)state;
-    static const int refusals[] = {EAGAIN, EOPNOTSUPP, ENOSYS};
+    static const int refusals[] = {EAGAIN, EOPNOTSUPP, ENOSYS, EPERM}; /* the last by a container's filter */
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
         for (lds_io io = LDS_IO_READ; io <= LDS_IO_DIRECT; io++) {
             faults_nowait(refusals[i]);
@@ -531,6 +559,7 @@ int main(void)
 #if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(a_container_that_forbids_io_uring_is_read_by_threads),
 #endif
+        cmocka_unit_test(results_of_a_ring_are_understood),
         cmocka_unit_test(a_ring_that_fails_is_replaced),
 #endif
         cmocka_unit_test(reads_that_would_wait_are_handed_over),
