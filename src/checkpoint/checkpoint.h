@@ -25,6 +25,7 @@ typedef struct lds_file {
     char *path;
     int fd;
     lds_fs fs;
+    bool hides_cache; /* the kernel does not tell what of it is in the page cache: it is somebody else's */
     lds_file_identity identity;
     char *header; /* the bytes that names and metadata of this file point into */
     size_t header_nbytes;
@@ -93,7 +94,7 @@ lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds
  * How many of nbytes at offset of a file are in the page cache: counted where the kernel counts (6.5), else
  * estimated from a sample, and 0 if it does not say.
  */
-uint64_t lds_file_resident(int fd, uint64_t offset, uint64_t nbytes);
+uint64_t lds_file_resident(const lds_file *file, uint64_t offset, uint64_t nbytes);
 
 /*
  * The directory that path leads to: path itself, or the snapshot of "org/name" in the local hub cache.

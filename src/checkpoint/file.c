@@ -61,6 +61,13 @@ static void identify(lds_file_identity *identity, const struct stat *st)
     };
 }
 
+/* As mincore(2) has it since Linux 5.2, and cachestat(2): who may neither own nor write it is told "all of it". */
+static bool hides_cache(const char *path, const struct stat *st)
+{
+    uid_t user = geteuid();
+    return user && st->st_uid != user && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0;
+}
+
 lds_status lds_file_identify(lds_file_identity *identity, int fd, lds_error *err)
 {
     struct stat st;
@@ -169,6 +176,7 @@ static lds_status open_regular(lds_file *file, const char *path, lds_error *err)
         return lds_fail(err, LDS_ERR_IO, "expected a regular file, found %s", kind_of(st.st_mode));
     identify(&file->identity, &st);
     file->fs = fs_of(file->fd);
+    file->hides_cache = hides_cache(path, &st);
     return LDS_OK;
 }
 

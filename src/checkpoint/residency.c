@@ -1,9 +1,13 @@
 /*
- * What of a file is in the page cache: by cachestat(2) or, where that is missing or refused, by mincore(2) on a
- * private mapping. Neither reads a page.
+ * What of a file is in the page cache: by cachestat(2) or, where that is missing, by mincore(2) on a private
+ * mapping. Neither reads a page. Of files of other users, which weights on shared machines often are, both say
+ * nothing, or what is not true: there the kernel is asked for single bytes that it has at hand. Each that it has
+ * not it begins to read, a page each with reading ahead switched off.
  */
+#include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
@@ -45,7 +49,23 @@ static int64_t look_at_pages(int fd, uint64_t offset, uint64_t nbytes)
     return n;
 }
 
-uint64_t lds_file_resident(int fd, uint64_t offset, uint64_t nbytes)
+static bool has_at_hand(int fd, uint64_t offset)
+{
+    char byte;
+    struct iovec piece = {&byte, 1};
+    return preadv2(fd, &piece, 1, (off_t)offset, RWF_NOWAIT) == 1;
+}
+
+/* How many pages of a sample are present. */
+static uint64_t sample_pages(const lds_file *file, uint64_t offset, uint64_t nbytes)
+{
+    if (file->hides_cache)
+        return has_at_hand(file->fd, offset) ? nbytes / lds_page_nbytes() : 0;
+    int64_t found = count_pages(file->fd, offset, nbytes);
+    return (uint64_t)(found < 0 ? look_at_pages(file->fd, offset, nbytes) : found);
+}
+
+uint64_t lds_file_resident(const lds_file *file, uint64_t offset, uint64_t nbytes)
 {
     uint64_t page_nbytes = lds_page_nbytes(), sample_nbytes = SAMPLE_PAGES * page_nbytes;
     uint64_t end, n_seen = 0, n_present = 0;
@@ -53,11 +73,14 @@ uint64_t lds_file_resident(int fd, uint64_t offset, uint64_t nbytes)
         return 0;
     uint64_t step = nbytes / N_SAMPLES & ~(page_nbytes - 1);
     step = step < sample_nbytes ? sample_nbytes : step;
+    if (file->hides_cache)
+        posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
     for (uint64_t at = offset & ~(page_nbytes - 1); at < end; at += step) {
         uint64_t n = end - at < sample_nbytes ? lds_align_up(end - at, page_nbytes) : sample_nbytes;
-        int64_t found = count_pages(fd, at, n);
-        n_present += (uint64_t)(found < 0 ? look_at_pages(fd, at, n) : found);
+        n_present += sample_pages(file, at, n);
         n_seen += n / page_nbytes;
     }
+    if (file->hides_cache)
+        posix_fadvise(file->fd, 0, 0, POSIX_FADV_NORMAL);
     return n_present >= n_seen ? nbytes : (uint64_t)((double)nbytes * (double)n_present / (double)n_seen);
 }

@@ -45,25 +45,49 @@ void lds_input_fall_back(lds_input *input, const char *why)
     atomic_compare_exchange_strong(&input->fallback, &none, why);
 }
 
+/*
+ * A description of the load's own, since reading ahead is switched on and off with it: a copy of the checkpoint's
+ * descriptor would share that with other loads. It does where the file may not be opened any more.
+ */
+static lds_status open_buffered(int *fd, const lds_file *file, lds_error *err)
+{
+    *fd = lds_open_again(file, 0);
+    if (*fd < 0)
+        *fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+    if (*fd >= 0)
+        return LDS_OK;
+    lds_status status =
+        lds_fail_errno(err, LDS_ERR_IO, errno,
+                       "cannot be opened once more: the files that a load reads are open twice, "
+                       "which this process's limit (ulimit -n) has to allow");
+    return lds_error_context(err, status, file->path, NULL);
+}
+
+static int open_direct(lds_input *input, const lds_file *file)
+{
+    int fd = lds_open_again(file, O_DIRECT);
+    if (fd < 0)
+        lds_input_fall_back(input, errno == EMFILE ? "too few descriptors for direct reads"
+                                                   : "no direct reads on this file system");
+    return fd;
+}
+
 static lds_status open_files(lds_input *input, lds_error *err)
 {
     const lds_input_options *o = &input->options;
-    bool any_direct = false;
-    LDS_TRY(lds_calloc(&input->fds, o->n_files, sizeof *input->fds, err));
-    LDS_TRY(lds_calloc(&input->direct_fds, o->n_files, sizeof *input->direct_fds, err));
-    for (; input->n_files < o->n_files; input->n_files++) {
-        size_t i = input->n_files;
-        input->fds[i] = fcntl(o->files[i].fd, F_DUPFD_CLOEXEC, 0);
-        if (input->fds[i] < 0) {
-            lds_status status = lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be kept open");
-            return lds_error_context(err, status, o->files[i].path, NULL);
-        }
-        input->direct_fds[i] = o->kind == LDS_SOURCE_DIRECT ? lds_open_direct(&o->files[i]) : -1;
-        any_direct |= input->direct_fds[i] >= 0;
+    LDS_TRY(lds_calloc(&input->files, o->n_files, sizeof *input->files, err));
+    for (size_t i = 0; i < o->n_files; i++) {
+        lds_input_file *file = &input->files[input->n_files++];
+        *file = (lds_input_file){-1, -1, o->files[i].hides_cache};
+        if (o->is_needed[i])
+            LDS_TRY(open_buffered(&file->fd, &o->files[i], err));
     }
-    input->has_direct = any_direct;
-    if (o->kind == LDS_SOURCE_DIRECT && !any_direct)
-        lds_input_fall_back(input, "no direct reads on this file system");
+    /* After all of the others, which there must be. */
+    for (size_t i = 0; i < o->n_files && o->kind == LDS_SOURCE_DIRECT; i++) {
+        if (o->is_needed[i])
+            input->files[i].direct_fd = open_direct(input, &o->files[i]);
+        input->has_direct |= input->files[i].direct_fd >= 0;
+    }
     return LDS_OK;
 }
 
@@ -89,12 +113,12 @@ static void input_free(lds_input *input)
     }
     lds_ring_close(input->ring);
     for (size_t i = 0; i < input->n_files; i++) {
-        close(input->fds[i]);
-        if (input->direct_fds[i] >= 0)
-            close(input->direct_fds[i]);
+        if (input->files[i].fd >= 0)
+            close(input->files[i].fd);
+        if (input->files[i].direct_fd >= 0)
+            close(input->files[i].direct_fd);
     }
-    free(input->direct_fds);
-    free(input->fds);
+    free(input->files);
     pthread_cond_destroy(&input->work);
     pthread_cond_destroy(&input->quiet);
     pthread_mutex_destroy(&input->lock);
@@ -111,6 +135,8 @@ lds_status lds_input_new(lds_input **input, const lds_input_options *options, ld
     lds_cond_init(&in->work);
     lds_cond_init(&in->quiet);
     lds_status status = open_files(in, err);
+    in->options.files = NULL; /* they may be closed before this ends */
+    in->options.is_needed = NULL;
     if (status) {
         input_free(in);
         return status;
@@ -136,7 +162,7 @@ const char *lds_input_fallback(const lds_input *input)
 
 bool lds_input_is_direct(const lds_input *input, uint32_t file)
 {
-    return input->direct_fds[file] >= 0 && !atomic_load(&input->refuses_direct);
+    return input->files[file].direct_fd >= 0 && !atomic_load(&input->refuses_direct);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -369,7 +395,7 @@ bool lds_reader_submit(lds_reader *reader, lds_read *read)
     read->has_note = false;
     bool notes = !read->is_direct && !input->options.keep_cache;
     /* What is probably there all is not worth the call; a page that is not is then seen to be missing, or not. */
-    if (notes && !input->options.is_resident)
+    if (notes && !input->options.is_resident && !input->files[read->file].hides_cache)
         lds_page_cache_note(input, read);
     bool is_done = !read->is_direct && read_cached(input, read);
     if (notes && !is_done && !read->has_note)

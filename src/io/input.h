@@ -17,12 +17,17 @@ typedef struct lds_source {
     void (*wake)(lds_input *input);
 } lds_source;
 
+/* A file, opened once more: a read may outlive the checkpoint. Descriptors are -1 where there is none. */
+typedef struct lds_input_file {
+    int fd, direct_fd;
+    bool hides_cache; /* as in lds_file */
+} lds_input_file;
+
 struct lds_input {
     lds_input_options options;
-    size_t n_files;                 /* that are open */
-    int *fds;                       /* of each file; its own, since a read may outlive the checkpoint */
-    int *direct_fds;                /* of each file, or -1 */
-    bool has_direct;                /* one of these at least */
+    size_t n_files; /* that have been dealt with */
+    lds_input_file *files;
+    bool has_direct;                /* one of them can be read directly */
     _Atomic(const char *) fallback; /* why it is not what was wanted, or NULL */
     atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */
     atomic_bool lacks_nowait;       /* the kernel, or the file system, cannot say what is in the page cache */
@@ -67,7 +72,10 @@ void lds_read_blocking(lds_input *input, lds_read *read);
 /* Switch the kernel's reading ahead in all files on or off. */
 void lds_input_read_ahead(lds_input *input, bool is_on);
 
-/* Note which pages of a read are in the page cache now, and later let go of the others. */
+/*
+ * Note which pages of a read are in the page cache now, and later let go of the others. Where the kernel does not
+ * tell, it is those that were copied at once.
+ */
 void lds_page_cache_note(const lds_input *input, lds_read *read);
 void lds_page_cache_let_go(const lds_input *input, lds_read *read);
 
@@ -97,7 +105,7 @@ extern const lds_source lds_source_uring;
 const char *lds_ring_open(lds_input *input);
 void lds_ring_close(struct lds_ring *ring);
 
-/* The file opened once more, for direct reads; -1 if its file system has none. */
-int lds_open_direct(const lds_file *file);
+/* The file opened once more, with further flags; -1 with errno if that is not possible. */
+int lds_open_again(const lds_file *file, int flags);
 
 #endif

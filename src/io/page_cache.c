@@ -12,8 +12,9 @@
 
 void lds_input_read_ahead(lds_input *input, bool is_on)
 {
-    for (size_t i = 0; i < input->options.n_files; i++)
-        posix_fadvise(input->fds[i], 0, 0, is_on ? POSIX_FADV_NORMAL : POSIX_FADV_RANDOM);
+    for (size_t i = 0; i < input->n_files; i++)
+        if (input->files[i].fd >= 0)
+            posix_fadvise(input->files[i].fd, 0, 0, is_on ? POSIX_FADV_NORMAL : POSIX_FADV_RANDOM);
 }
 
 /* The pages of a read, from the first to the last that it touches. */
@@ -24,19 +25,32 @@ static void pages_of(const lds_read *read, uint64_t *begin, size_t *n)
     *n = (size_t)((lds_align_up(read->offset + read->nbytes, page_nbytes) - *begin) / page_nbytes);
 }
 
+static bool ask_kernel(lds_read *read, int fd, uint64_t begin, size_t nbytes)
+{
+    void *map = mmap(NULL, nbytes, PROT_READ, MAP_PRIVATE, fd, (off_t)begin);
+    if (map == MAP_FAILED)
+        return false;
+    bool ok = !mincore(map, nbytes, read->was_cached);
+    munmap(map, nbytes);
+    return ok;
+}
+
 void lds_page_cache_note(const lds_input *input, lds_read *read)
 {
+    const lds_input_file *file = &input->files[read->file];
     uint64_t begin, page_nbytes = lds_page_nbytes();
     size_t n;
     pages_of(read, &begin, &n);
-    read->has_note = false;
-    if (n > LDS_MAX_PAGES || begin + n * page_nbytes > SIZE_MAX / 2)
+    read->has_note = n <= LDS_MAX_PAGES && begin + n * page_nbytes <= SIZE_MAX / 2;
+    if (!read->has_note)
         return;
-    void *map = mmap(NULL, n * page_nbytes, PROT_READ, MAP_PRIVATE, input->fds[read->file], (off_t)begin);
-    if (map == MAP_FAILED)
+    if (!file->hides_cache) {
+        read->has_note = ask_kernel(read, file->fd, begin, n * page_nbytes);
         return;
-    read->has_note = !mincore(map, n * page_nbytes, read->was_cached);
-    munmap(map, n * page_nbytes);
+    }
+    size_t n_copied = (size_t)((read->at - begin) / page_nbytes);
+    memset(read->was_cached, 1, n_copied);
+    memset(read->was_cached + n_copied, 0, n - n_copied);
 }
 
 void lds_page_cache_let_go(const lds_input *input, lds_read *read)
@@ -50,7 +64,7 @@ void lds_page_cache_let_go(const lds_input *input, lds_read *read)
         for (end = i + 1; end < n && (read->was_cached[end] & 1) == (read->was_cached[i] & 1);)
             end++;
         if (!(read->was_cached[i] & 1))
-            posix_fadvise(input->fds[read->file], (off_t)(begin + i * page_nbytes),
+            posix_fadvise(input->files[read->file].fd, (off_t)(begin + i * page_nbytes),
                           (off_t)((end - i) * page_nbytes), POSIX_FADV_DONTNEED);
     }
     read->has_note = false;

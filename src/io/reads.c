@@ -23,7 +23,7 @@ lds_range lds_read_range(const lds_input *input, const lds_read *read)
         end = lds_align_up(end, LDS_DIRECT_NBYTES);
     }
     return (lds_range){
-        .fd = read->is_direct ? input->direct_fds[read->file] : input->fds[read->file],
+        .fd = read->is_direct ? input->files[read->file].direct_fd : input->files[read->file].fd,
         .data = read->data + (int64_t)(begin - read->offset), /* may be in the margin before it */
         .nbytes = (size_t)(end - begin),
         .offset = begin,
@@ -86,17 +86,18 @@ static bool is_same_file(int fd, const lds_file *file)
            identity.inode == file->identity.inode;
 }
 
-int lds_open_direct(const lds_file *file)
+int lds_open_again(const lds_file *file, int flags)
 {
-    enum { FLAGS = O_RDONLY | O_DIRECT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY };
     char by_fd[64];
+    flags |= O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", file->fd);
     /* By descriptor it is the same file whatever has become of its name; /proc need not be there, though. */
-    int fd = open(by_fd, FLAGS);
+    int fd = open(by_fd, flags);
     if (fd < 0 && errno == ENOENT)
-        fd = open(file->path, FLAGS);
+        fd = open(file->path, flags);
     if (fd >= 0 && !is_same_file(fd, file)) {
         close(fd);
+        errno = ENOENT;
         return -1;
     }
     return fd;

@@ -56,8 +56,9 @@ typedef struct lds_read {
 typedef struct lds_input_options {
     const lds_file *files;
     size_t n_files;
-    lds_source_kind kind; /* what is wanted; what the system does not offer is replaced */
-    uint32_t depth;       /* of each reader, 1 to LDS_MAX_DEPTH */
+    const bool *is_needed; /* of each file: the others are not read */
+    lds_source_kind kind;  /* what is wanted; what the system does not offer is replaced */
+    uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
     bool is_resident;
     bool keep_cache; /* what is read stays in the page cache; else what was not there before does not */

@@ -348,12 +348,26 @@ static lds_status read_worker(void *ctx, uint32_t worker, const atomic_bool *sto
     return status;
 }
 
+/* An input for the files that the blocks are in. */
+static lds_status open_input(queue *q, lds_input_options *options, lds_error *err)
+{
+    const lds_checkpoint *checkpoint = q->transfers->plan->checkpoint;
+    bool *is_needed;
+    LDS_TRY(lds_calloc(&is_needed, checkpoint->n_files, sizeof *is_needed, err));
+    for (size_t i = 0; i < q->blocks.n; i++)
+        is_needed[q->blocks.data[i].file] = true;
+    options->files = checkpoint->files;
+    options->n_files = checkpoint->n_files;
+    options->is_needed = is_needed;
+    lds_status status = lds_input_new(&q->input, options, err);
+    free(is_needed);
+    return status;
+}
+
 static lds_status read_all(queue *q, lds_error *err)
 {
     lds_plan *plan = q->transfers->plan;
-    const lds_input_options options = {
-        .files = plan->checkpoint->files,
-        .n_files = plan->checkpoint->n_files,
+    lds_input_options options = {
         .kind = plan->choice.kind,
         .depth = plan->depth,
         .is_resident = plan->choice.is_resident,
@@ -364,7 +378,7 @@ static lds_status read_all(queue *q, lds_error *err)
         .unit_nbytes = plan->choice.is_resident ? 0 : LDS_DIRECT_NBYTES,
     };
     LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));
-    LDS_TRY(lds_input_new(&q->input, &options, err));
+    LDS_TRY(open_input(q, &options, err));
     lds_status status = run_team(q, read_worker, plan->n_threads, err);
     plan->report->stats.n_threads = atomic_load(&q->most_working);
     const char *fallback = lds_input_fallback(q->input);

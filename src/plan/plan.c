@@ -190,7 +190,7 @@ static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes)
         if ((!tensor || tensor->file != file) && file != UINT32_MAX) {
             const lds_file *f = &plan->checkpoint->files[file];
             facts.fs = f->fs > facts.fs ? f->fs : facts.fs;
-            facts.cached_nbytes += lds_file_resident(f->fd, begin, end - begin);
+            facts.cached_nbytes += lds_file_resident(f, begin, end - begin);
         }
         if (!tensor)
             break;

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
 import threading
 
@@ -19,6 +20,7 @@ from cli_support import (
     write_many,
     write_pipeline,
     write_raw,
+    write_shards,
     write_t5,
 )
 from safetensors.torch import save_file
@@ -428,6 +430,23 @@ def test_many_tensors(loadstone, tmp_path):
         torch.frombuffer(raw, dtype=torch.bfloat16).float()
     )
     assert found["seconds"] < 5
+
+
+def test_few_descriptors(loadstone, tmp_path):
+    n_shards = 24
+    tensors = {f"t{i}": random_tensor((4, 4), torch.float32, i) for i in range(n_shards)}
+    write_shards(tmp_path / "model", "model", tensors, n_shards)
+
+    def limit(n):
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
+
+    args = ("load", tmp_path / "model", "-d", "bf16", "--io", "direct")
+    found = loadstone.json(*args, "--digest", preexec_fn=limit(2 * n_shards + 12))
+    assert found["digests"] == digests(tensors, torch.bfloat16)
+    assert "direct reads" in found["fallback"]
+    failed = loadstone(*args, check=False, preexec_fn=limit(n_shards + 12))
+    assert failed.returncode == 4
+    assert "open twice" in failed.stderr and "ulimit -n" in failed.stderr
 
 
 def test_dry_run(loadstone, mixed):

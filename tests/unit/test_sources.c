@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "loadstone.h"
+#include "src/checkpoint/checkpoint.h"
 #include "tests/unit/faults.h"
 #include "tests/unit/support.h"
 
@@ -496,6 +497,47 @@ static void what_was_not_in_the_page_cache_is_let_go_of(void **state)
     check_left(path, &kept, SIZE_MAX);
 }
 
+#if !defined(__SANITIZE_THREAD__)
+/* As a user who may only read the file: what the process sees of the page cache, and a load that lets go. */
+static bool load_as_nobody(const char *path)
+{
+    enum { NOBODY = 65534 };
+    outcome o;
+    const how h = {.io = LDS_IO_READ, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+    lds_file file;
+    if (setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY))
+        return false;
+    evict(path);
+    if (lds_file_open(&file, path, NULL) || !file.hides_cache)
+        return false;
+    uint64_t n_cached = lds_file_resident(&file, 0, file.identity.nbytes);
+    bring_in(path, (size_t)(file.identity.nbytes / 4096));
+    uint64_t n_brought = lds_file_resident(&file, 0, file.identity.nbytes);
+    bool is_seen = n_cached < file.identity.nbytes / 8 && n_brought > file.identity.nbytes / 8 * 7;
+    lds_file_close(&file);
+    return is_seen && !load(&o, path, &h, NULL);
+}
+
+static void what_belongs_to_others_is_let_go_of_too(void **state)
+{
+    (void)state;
+    enum { N_ALLOWED = 200 };
+    const char *path = in_folder(folder, files[0]);
+    size_t n_pages;
+    evict(path);
+    if (getuid() || count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
+        skip(); /* nobody else to be, or no page cache */
+    assert_int_equal(chmod(folder, 0755), 0);
+    pid_t child = fork();
+    if (!child)
+        _exit(load_as_nobody(path) ? 0 : 1);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_in_range(count_cached(path, &n_pages), 0, N_ALLOWED);
+}
+#endif
+
 /* ------------------------------------------------------------------------------------------------------- */
 
 /* 0.1 s is what is promised; sanitizers, and machines that do something else besides, take theirs. */
@@ -566,6 +608,9 @@ int main(void)
         cmocka_unit_test(reads_that_fail_fail_the_load),
         cmocka_unit_test(reads_in_pieces_are_put_together),
         cmocka_unit_test(what_was_not_in_the_page_cache_is_let_go_of),
+#if !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
+#endif
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
