@@ -725,7 +725,9 @@ typedef struct lds_load_options {
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
-     * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again.
+     * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It
+     * returns at once whatever the disk does, but for reads that are under way into memory of the caller's
+     * (lds_param_bind, allocator), for which it waits.
      */
     int (*progress)(void *ctx, const lds_progress *progress);
     void *progress_ctx;

@@ -366,7 +366,7 @@ static bool lacks_call(int os_errno)
 /* Copy what the page cache has. True if that was all, or the read has failed. */
 static bool read_cached(lds_input *input, lds_read *read)
 {
-    while (!atomic_load_explicit(&input->lacks_nowait, memory_order_relaxed)) {
+    while (!read->is_populate && !atomic_load_explicit(&input->lacks_nowait, memory_order_relaxed)) {
         lds_range range = lds_read_range(input, read);
         struct iovec piece = {range.data, range.nbytes};
         ssize_t n = preadv2(range.fd, &piece, 1, (off_t)range.offset, RWF_NOWAIT);
@@ -389,7 +389,7 @@ bool lds_reader_submit(lds_reader *reader, lds_read *read)
     read->at = read->offset;
     read->os_errno = 0;
     read->n_refusals = 0;
-    read->is_direct = read->has_margins && lds_input_is_direct(input, read->file);
+    read->is_direct = read->has_margins && !read->is_populate && lds_input_is_direct(input, read->file);
     reader->n_idle--;
     reader->n_under_way++;
     read->has_note = false;

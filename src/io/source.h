@@ -36,6 +36,8 @@ typedef struct lds_read {
      * may be written to, with what the file has there. Without it the read is never a direct one.
      */
     bool has_margins;
+    /* data lies in a mapping of the file, as offset does: its pages are made present, and nothing is copied. */
+    bool is_populate;
     lds_storage *storage; /* that data is in; NULL for what must not be written to after the load */
     const void *tag;      /* whatever the worker likes */
 

@@ -15,7 +15,10 @@
 #include "src/dtype/stream.h"
 #include "src/io/source.h"
 
-enum { MAX_CLAIM_BLOCKS = 4, LINE_NBYTES = 64, POPULATE_NBYTES = 16 << 20 };
+enum { MAX_CLAIM_BLOCKS = 4, LINE_NBYTES = 64 };
+
+/* Of mapped pages: what is made present at once, and what threads wait for, so many each. */
+enum { POPULATE_NBYTES = 16 << 20, AWAIT_NBYTES = 4 << 20, AWAIT_DEPTH = 8 };
 
 uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *target)
 {
@@ -31,6 +34,7 @@ uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *targe
 /* Blocks for a team to share out. */
 typedef struct queue {
     lds_transfers *transfers;
+    bool is_mapped; /* their pages are made present; else they are read */
     lds_blocks blocks;
     size_t claim_blocks; /* that a worker takes at a time */
     lds_input *input;
@@ -85,27 +89,6 @@ static lds_lane lane_of(const lds_transfers *t, uint32_t worker)
     return (lds_lane){.trace = t->trace, .load = t->trace_load, .number = worker + 1};
 }
 
-static lds_status populate_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
-{
-    queue *q = ctx;
-    lds_transfers *t = q->transfers;
-    lds_lane lane = lane_of(t, worker);
-    lds_status status = LDS_OK;
-    claim c = {0};
-    for (const lds_block *b;
-         !status && !atomic_load_explicit(stop, memory_order_relaxed) && (b = take(q, &c));) {
-        uint8_t *data = (uint8_t *)t->mappings[b->file]->data + (b->offset - t->map_offsets[b->file]);
-        uint64_t began = lds_now_ns();
-        status = lds_map_populate(data, (size_t)b->nbytes, file_of(q, b)->fd, b->offset, err);
-        lds_lane_add(&lane, "page faults", began, lds_now_ns(), b->nbytes);
-        if (status)
-            fail_in_block(q, b, status, err);
-        atomic_fetch_add_explicit(t->done_nbytes, b->nbytes, memory_order_relaxed);
-    }
-    lds_lane_end(&lane);
-    return status;
-}
-
 /* It is a wish: a file system that does not know it reads when it is read from. */
 static lds_status prefetch_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
@@ -117,28 +100,18 @@ static lds_status prefetch_worker(void *ctx, uint32_t worker, const atomic_bool 
     return LDS_OK;
 }
 
-static lds_status run_over(lds_transfers *transfers, bool mapped,
-                           lds_status (*work)(void *, uint32_t, const atomic_bool *, lds_error *),
-                           lds_error *err)
-{
-    queue q = {.transfers = transfers};
-    const lds_cut cut = {.block_nbytes = POPULATE_NBYTES, .mapped = mapped};
-    lds_status status = lds_blocks_cut(&q.blocks, transfers->plan, &cut, err);
-    if (!status)
-        status = run_team(&q, work, transfers->plan->max_threads, err);
-    free(q.blocks.data);
-    return status;
-}
-
 lds_status lds_transfers_prefetch(lds_transfers *transfers, lds_error *err)
 {
-    LDS_TRY(run_over(transfers, false, prefetch_worker, err));
-    return run_over(transfers, true, prefetch_worker, err);
-}
-
-lds_status lds_transfers_populate(lds_transfers *transfers, lds_error *err)
-{
-    return run_over(transfers, true, populate_worker, err);
+    lds_status status = LDS_OK;
+    for (int mapped = 0; mapped < 2 && !status; mapped++) {
+        queue q = {.transfers = transfers};
+        const lds_cut cut = {.block_nbytes = POPULATE_NBYTES, .mapped = mapped};
+        status = lds_blocks_cut(&q.blocks, transfers->plan, &cut, err);
+        if (!status)
+            status = run_team(&q, prefetch_worker, transfers->plan->max_threads, err);
+        free(q.blocks.data);
+    }
+    return status;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -246,10 +219,21 @@ static void convert_block(const lds_transfers *t, const lds_block *block, const 
         convert_piece(t, &piece, bytes + (piece.offset - block->offset));
 }
 
+static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_block *block)
+{
+    read->is_populate = true;
+    read->storage = t->mappings[block->file];
+    read->data = (uint8_t *)read->storage->data + (block->offset - t->map_offsets[block->file]);
+}
+
 /* Say where the bytes of a block go: to where they stay, or to a buffer of the read's own. */
 static lds_status aim(const reading *r, lds_read *read, const lds_block *block, lds_error *err)
 {
     const lds_transfers *t = r->q->transfers;
+    if (r->q->is_mapped) {
+        aim_at_mapping(t, read, block);
+        return LDS_OK;
+    }
     const destination d = destination_of(t, block);
     size_t into_unit = block->offset % LDS_DIRECT_NBYTES;
     bool is_direct = lds_input_is_direct(r->input, block->file);
@@ -293,8 +277,10 @@ static lds_status begin_block(reading *r, const lds_block *block, const atomic_b
 {
     lds_read *read = lds_reader_idle(r->reader);
     uint64_t began = lds_now_ns();
-    populate_block(r->q->transfers, block);
-    lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
+    if (!r->q->is_mapped) {
+        populate_block(r->q->transfers, block);
+        lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
+    }
     LDS_TRY(aim(r, read, block, err));
     read->file = block->file;
     read->offset = block->offset;
@@ -304,7 +290,7 @@ static lds_status begin_block(reading *r, const lds_block *block, const atomic_b
     bool is_done = lds_reader_submit(r->reader, read);
     uint64_t t1 = lds_now_ns();
     r->read_ns += t1 - t0;
-    lds_lane_add(&r->lane, "read", t0, t1, block->nbytes);
+    lds_lane_add(&r->lane, r->q->is_mapped ? "page faults" : "read", t0, t1, block->nbytes);
     /* What is there already is converted while it is in this core's cache. */
     return is_done ? finish_block(r, stop, err) : LDS_OK;
 }
@@ -343,8 +329,10 @@ static lds_status read_worker(void *ctx, uint32_t worker, const atomic_bool *sto
     atomic_fetch_sub(&q->n_working, 1);
     lds_reader_close(r.reader);
     lds_lane_end(&r.lane);
-    atomic_fetch_add(&q->transfers->read_ns, r.read_ns);
-    atomic_fetch_add(&q->transfers->convert_ns, r.convert_ns);
+    if (!q->is_mapped) {
+        atomic_fetch_add(&q->transfers->read_ns, r.read_ns);
+        atomic_fetch_add(&q->transfers->convert_ns, r.convert_ns);
+    }
     return status;
 }
 
@@ -386,6 +374,37 @@ static lds_status read_all(queue *q, lds_error *err)
         plan->report->stats.fallback = fallback;
     lds_plan_name_source(plan, lds_input_kind(q->input));
     lds_input_close(q->input);
+    return status;
+}
+
+static lds_status populate_all(queue *q, lds_error *err)
+{
+    const lds_plan *plan = q->transfers->plan;
+    lds_input_options options = {
+        .kind = LDS_SOURCE_READ,
+        .depth = AWAIT_DEPTH,
+        .is_resident = !plan->awaits_mapped,
+        .keep_cache = true,
+    };
+    const lds_cut cut = {
+        .block_nbytes = plan->awaits_mapped ? AWAIT_NBYTES : POPULATE_NBYTES,
+        .unit_nbytes = lds_page_nbytes(),
+        .mapped = true,
+    };
+    LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));
+    if (!q->blocks.n)
+        return LDS_OK;
+    LDS_TRY(open_input(q, &options, err));
+    lds_status status = run_team(q, read_worker, plan->max_threads, err);
+    lds_input_close(q->input);
+    return status;
+}
+
+lds_status lds_transfers_populate(lds_transfers *transfers, lds_error *err)
+{
+    queue q = {.transfers = transfers, .is_mapped = true};
+    lds_status status = populate_all(&q, err);
+    free(q.blocks.data);
     return status;
 }
 

@@ -168,14 +168,14 @@ static lds_status place_init(placer *pl, lds_param *param, lds_error *err)
     return lds_report_add(pl->plan->report, LDS_REPORT_INITIALISED, param->name.text, NULL, err);
 }
 
-/* What is known about the files that have something to read. */
-static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes)
+/* What is known about the files that have something to map, or to read. */
+static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes, bool mapped)
 {
     const lds_plan *plan = pl->plan;
     const lds_report_stats *stats = &plan->report->stats;
     lds_policy_facts facts = {
         .asked = pl->options->io,
-        .read_nbytes = plan->report->stats.read_nbytes,
+        .read_nbytes = mapped ? stats->mapped_nbytes : stats->read_nbytes,
         .memory_nbytes =
             memory_nbytes - (stats->written_nbytes < memory_nbytes ? stats->written_nbytes : memory_nbytes),
         .keep_cache = pl->plan->keep_cache,
@@ -184,7 +184,7 @@ static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes)
     uint32_t file = UINT32_MAX;
     for (size_t r = 0; r <= plan->n_runs; r++) {
         const lds_run *run = r < plan->n_runs ? &plan->runs[r] : NULL;
-        if (run && plan->targets[run->target].place == LDS_PLACE_MAPPED)
+        if (run && (plan->targets[run->target].place == LDS_PLACE_MAPPED) != mapped)
             continue;
         const lds_tensor *tensor = run ? &plan->checkpoint->tensors[run->tensor] : NULL;
         if ((!tensor || tensor->file != file) && file != UINT32_MAX) {
@@ -265,8 +265,12 @@ static void settle_source(placer *pl)
     stats->reason =
         most == CAN_MAP && pl->options->io == LDS_IO_MAP ? "same dtype, as asked" : reason_texts[most];
     uint64_t memory_nbytes = settle_cache(pl);
+    if (stats->mapped_nbytes && !plan->is_lazy) {
+        const lds_policy_facts facts = gather_facts(pl, memory_nbytes, true);
+        plan->awaits_mapped = lds_policy_awaits(&facts);
+    }
     if (stats->read_nbytes) {
-        const lds_policy_facts facts = gather_facts(pl, memory_nbytes);
+        const lds_policy_facts facts = gather_facts(pl, memory_nbytes, false);
         plan->choice = lds_policy_choose(&facts);
         stats->source_reason = plan->choice.reason;
     }

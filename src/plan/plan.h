@@ -55,6 +55,7 @@ struct lds_plan {
     bool is_prefetched;    /* the kernel is asked to read everything into the page cache first */
     bool keep_cache;       /* what is read stays in the page cache */
     lds_choice choice;     /* how the bytes come in that are not mapped */
+    bool awaits_mapped;    /* making mapped pages present means to wait for a disk */
     uint32_t n_threads;    /* that have something to read */
     uint32_t max_threads;  /* that the options allow */
     lds_plan_stats stats;

@@ -54,6 +54,12 @@ static uint8_t size_class(const lds_policy_facts *facts)
     return facts->read_nbytes > facts->memory_nbytes ? HUGE : LARGE;
 }
 
+bool lds_policy_awaits(const lds_policy_facts *facts)
+{
+    bool is_near = facts->fs == LDS_FS_MEMORY || (facts->fs == LDS_FS_LOCAL && size_class(facts) == SMALL);
+    return cache_state(facts) != HOT && !is_near;
+}
+
 lds_choice lds_policy_choose(const lds_policy_facts *facts)
 {
     uint8_t cache = cache_state(facts), size = size_class(facts);

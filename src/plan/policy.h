@@ -27,4 +27,7 @@ typedef struct lds_choice {
 
 lds_choice lds_policy_choose(const lds_policy_facts *facts);
 
+/* Whether mapped pages have to be waited for, by threads that do nothing else. read_nbytes are the mapped ones. */
+bool lds_policy_awaits(const lds_policy_facts *facts);
+
 #endif

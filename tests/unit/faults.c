@@ -118,8 +118,18 @@ void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, 
     return __real_mmap64(at, nbytes, protection, flags, fd, offset);
 }
 
+static void stall(void)
+{
+    if (fails_now(FAULT_STALL))
+        while (atomic_load(&injected) == FAULT_STALL)
+            usleep(1000);
+}
+
 int __wrap_madvise(void *data, size_t nbytes, int advice)
 {
+    enum { POPULATE_READ = 22 };
+    if (advice == POPULATE_READ)
+        stall();
     if (!fails_always(FAULT_ADVICE))
         return __real_madvise(data, nbytes, advice);
     errno = EINVAL;
@@ -145,9 +155,7 @@ static ssize_t fate(size_t nbytes)
         return -1;
     if (fails_now(FAULT_END))
         return 0;
-    if (fails_now(FAULT_STALL))
-        while (atomic_load(&injected) == FAULT_STALL)
-            usleep(1000);
+    stall();
     if (!fails_always(FAULT_PIECES))
         return (ssize_t)nbytes;
     if (atomic_fetch_add(&n_calls, 1) % 2 == 0) {

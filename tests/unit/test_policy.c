@@ -86,11 +86,25 @@ static void every_combination_has_a_row(void **state)
                 }
 }
 
+static void mapped_pages_are_awaited_where_they_are_far(void **state)
+{
+    (void)state;
+    for (int fs = LDS_FS_LOCAL; fs <= LDS_FS_FUSE; fs++) {
+        lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, any, 0, UINT64_MAX, false};
+        assert_int_equal(lds_policy_awaits(&facts), fs != LDS_FS_MEMORY);
+        facts.read_nbytes = MIB;
+        assert_int_equal(lds_policy_awaits(&facts), fs == LDS_FS_NETWORK || fs == LDS_FS_FUSE);
+        facts.cached_nbytes = MIB;
+        assert_false(lds_policy_awaits(&facts));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_asked_for_is_used),
         cmocka_unit_test(the_table_decides_otherwise),
+        cmocka_unit_test(mapped_pages_are_awaited_where_they_are_far),
         cmocka_unit_test(what_is_to_be_kept_is_read_through_the_page_cache),
         cmocka_unit_test(every_combination_has_a_row),
     };

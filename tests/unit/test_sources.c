@@ -589,6 +589,39 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
     assert_true(n_stalled > 0);
 }
 
+/* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
+static const char *sparse_file(void)
+{
+    const char *path = in_folder(folder, "sparse.safetensors");
+    const uint64_t nbytes = UINT64_C(64) << 20;
+    write_safetensors(
+        path, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[33554432],\"data_offsets\":[0,67108864]}}   ", NULL, 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size + (off_t)nbytes), 0);
+    return path;
+}
+
+static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **state)
+{
+    (void)state;
+    const char *path = sparse_file();
+    for (uint64_t n = 1; n < 6; n += 2) {
+        double asked = -1;
+        outcome o;
+        how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true, .asked = &asked};
+        faults_inject(FAULT_STALL, n + 2); /* past the header */
+        lds_status status = load(&o, path, &h, NULL);
+        double took = now() - asked;
+        assert_true(faults_disarm());
+        assert_int_equal(status, LDS_ERR_CANCELLED);
+        assert_true(took < MAX_STOP_SECONDS);
+        assert_null(lds_param_data(lds_network_find(o.network, "d")));
+        forget(&o);
+        usleep(100000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -612,6 +645,7 @@ int main(void)
         cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
 #endif
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
+        cmocka_unit_test(a_disk_that_never_answers_keeps_no_mapping_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
