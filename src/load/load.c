@@ -7,9 +7,9 @@
  * when a load fails after it began to write, they lose their storage.
  */
 #include "src/base/clock.h"
-#include "src/base/machine.h"
 #include "src/dtype/dtype.h"
 #include "src/load/cache.h"
+#include "src/load/room.h"
 #include "src/network/pool.h"
 #include "src/network/refill.h"
 
@@ -26,6 +26,7 @@ typedef struct load {
     lds_lane lane;   /* of the calling thread */
     uint64_t total_nbytes;
     _Atomic uint64_t done_nbytes;
+    lds_room room;
     bool touched_callers; /* bytes may have been written into the caller's memory */
 } load;
 
@@ -88,22 +89,24 @@ static lds_status map_files(lds_transfers *transfers, lds_error *err)
 }
 
 /*
- * Refuse what there is no room for, while the error can still be told: beyond it the kernel would kill the process.
- * What is too small to matter is not looked at, which would take longer than the load.
+ * Refuse what there is no room for, while the error can still be told. What is too small to matter is not looked at,
+ * which would take longer than the load.
  */
-static lds_status check_room(const load *l, lds_error *err)
+static lds_status check_room(load *l, lds_error *err)
 {
     const lds_load_options *o = l->options;
     uint64_t needed = l->plan->arena_nbytes, idle = o->pool ? lds_pool_idle_nbytes(o->pool) : 0;
     needed = l->plan->stats.peak_nbytes - (idle < needed ? idle : needed);
     if (o->overcommit || o->allocator || o->hugetlb || needed < CHECKED_NBYTES)
         return LDS_OK;
-    bool by_cgroup;
-    uint64_t available = lds_memory_available_in("", &by_cgroup);
-    if (needed <= available)
-        return LDS_OK;
-    return lds_fail(err, LDS_ERR_MEMORY, "out of memory: needs %.2f GB, %s %.2f GB", (double)needed / 1e9,
-                    by_cgroup ? "the control group allows" : "the system has", (double)available / 1e9);
+    uint64_t read_nbytes = l->plan->stats.read_nbytes;
+    l->room = (lds_room){
+        .nbytes = needed,
+        .done = &l->done_nbytes,
+        .begin_done = l->total_nbytes > read_nbytes ? l->total_nbytes - read_nbytes : 0, /* mapped before */
+        .end_done = l->total_nbytes,
+    };
+    return lds_room_take(&l->room, err);
 }
 
 static lds_status take_arena(load *l, lds_error *err)
@@ -269,6 +272,7 @@ static lds_status finish(load *l, lds_error *err)
     } else if (l->touched_callers) {
         drop_callers(l);
     }
+    lds_room_give(&l->room);
     release_memory(&l->transfers);
     release_memory(&l->cached);
     lds_cache_end(&l->cache);

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -102,6 +103,32 @@ def test_fits_into_a_control_group(loadstone, tmp_path, group):
     report = json.loads(done.stdout)
     assert report["bytes_written"] == 360 * MIB
     assert report["peak_rss_bytes"] <= 360 * MIB + 64 * MIB + 16 * MIB
+
+
+TWO_LOADS = """
+import sys, threading, loadstone
+results = []
+def load():
+    try: results.append(loadstone.load(sys.argv[1], dtype="float32"))
+    except loadstone.OutOfMemoryError as error: results.append(error)
+threads = [threading.Thread(target=load) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*sorted(type(result).__name__ for result in results))
+"""
+
+
+def test_loads_at_once_know_of_each_other(loadstone, tmp_path, group):
+    """Each alone would fit; together they would meet the kernel's killer."""
+    package = loadstone.path.parent / "python"
+    if not package.is_dir():
+        pytest.skip("built without the Python package")
+    path = write_zeros(tmp_path / "half.safetensors", 150 * MIB)
+    for _ in range(3):
+        code = f"import sys; sys.path.insert(0, {str(package)!r}){TWO_LOADS}"
+        done = group.run(sys.executable, "-c", code, path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["OutOfMemoryError", "Weights"]
 
 
 def test_address_space_is_an_error_too(loadstone, tmp_path):
