@@ -190,6 +190,8 @@ static void put_result(output *out, const load_result *result)
         put_plan_json(out, result);
     else if (result->line->json)
         put_load_json(out, result);
+    else if (result->line->quiet && result->digests)
+        put_digests(out, result);
     else if (result->line->quiet)
         return;
     else if (result->line->dry_run)
@@ -302,7 +304,7 @@ static const option options[] = {
     {"digest", 0, OPTION_FLAG, FIELD(digest), NULL, "print XXH3-128 of each parameter's bytes"},
     {"verbose", 'v', OPTION_FLAG, FIELD(verbose), NULL,
      "print whole lists, phases, and the transfers of --dry-run"},
-    {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print errors only, and JSON if asked for"},
+    {"quiet", 'q', OPTION_FLAG, FIELD(quiet), NULL, "print errors only, and digests or JSON if asked for"},
 };
 
 const command load_command = {

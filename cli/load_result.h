@@ -33,6 +33,9 @@ void add_plan(lds_plan_stats *sums, const part *p);
 /* A digest as 32 hexadecimal digits, in text, which is returned. */
 const char *digest_text(char text[static DIGEST_TEXT_SIZE], const uint8_t *digest);
 
+/* A line for each digest, as xxhsum has them; none if the result has no digests. */
+void put_digests(output *out, const load_result *result);
+
 /* For people. */
 void put_load(output *out, const load_result *result);
 void put_plan(output *out, const load_result *result);

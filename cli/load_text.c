@@ -198,7 +198,7 @@ const char *digest_text(char text[static DIGEST_TEXT_SIZE], const uint8_t *diges
     return text;
 }
 
-static void put_digests(output *out, const load_result *result)
+void put_digests(output *out, const load_result *result)
 {
     char text[DIGEST_TEXT_SIZE];
     size_t k = 0;

@@ -142,6 +142,17 @@ def test_digest_text(loadstone, mixed):
     assert listed == digests(tensors)
 
 
+def test_quiet_digests_can_be_compared(loadstone, tmp_path):
+    tensors = {f"w{i}": random_tensor((5, i), torch.bfloat16, i) for i in range(4)}
+    wide, narrow = tmp_path / "model.safetensors", tmp_path / "model.bf16.safetensors"
+    save_file({name: t.float() for name, t in tensors.items()}, wide)
+    save_file(tensors, narrow)
+    converted = loadstone("load", "-q", "--digest", "--dtype", "bf16", wide).stdout
+    assert converted == loadstone("load", "-q", "--digest", narrow).stdout
+    assert converted == "".join(f"{digest(t)}  {name}\n" for name, t in tensors.items())
+    assert loadstone("load", "-q", "--digest", "--dry-run", narrow).stdout == ""
+
+
 def test_lazy(loadstone, mixed):
     path, tensors = mixed
     assert loadstone.json("load", path, "--lazy", "--digest", encoding="utf-8")["digests"] == digests(tensors)
