@@ -157,11 +157,19 @@ static void look_at(finds *f, const char *name)
         keep_first(f->other, name, strlen(name));
 }
 
+static bool found_safetensors(const finds *f)
+{
+    return *f->variant || *f->shard || *f->safetensors;
+}
+
 static lds_status explain(const finds *f, const char *variant, lds_error *err)
 {
     static const char expected[] =
         "expected model, diffusion_pytorch_model or adapter_model .safetensors, whole or "
         "with an index";
+    if (*f->other && !found_safetensors(f))
+        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
+                        f->other);
     if (variant)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, of the variant %s, found none%s%s", expected, variant,
                         *f->variant ? ", but the variant " : "", f->variant);
@@ -174,25 +182,36 @@ static lds_status explain(const finds *f, const char *variant, lds_error *err)
     if (*f->safetensors)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, found %s: name that file itself", expected,
                         f->safetensors);
-    if (*f->other)
-        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
-                        f->other);
     return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, or a model_index.json, found none", expected);
+}
+
+static lds_status look_into(finds *f, const char *dir, lds_error *err)
+{
+    *f = (finds){0};
+    DIR *entries = opendir(dir);
+    if (!entries)
+        return lds_fail_errno(err, errno == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, errno,
+                              "cannot be listed");
+    for (struct dirent *entry; (entry = readdir(entries));)
+        look_at(f, entry->d_name);
+    closedir(entries);
+    return LDS_OK;
 }
 
 lds_status lds_explain_no_model(const char *dir, const char *variant, lds_error *err)
 {
-    finds f = {0};
-    lds_status status;
-    DIR *entries = opendir(dir);
-    if (entries) {
-        for (struct dirent *entry; (entry = readdir(entries));)
-            look_at(&f, entry->d_name);
-        closedir(entries);
+    finds f;
+    lds_status status = look_into(&f, dir, err);
+    if (!status)
         status = explain(&f, variant, err);
-    } else {
-        status =
-            lds_fail_errno(err, errno == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, errno, "cannot be listed");
-    }
     return lds_error_context(err, status, dir, NULL);
+}
+
+lds_status lds_check_no_weights(const char *dir, const char *variant, lds_error *err)
+{
+    finds f;
+    lds_status status = look_into(&f, dir, err);
+    if (!status && (*f.other || found_safetensors(&f)))
+        status = explain(&f, variant, err);
+    return status ? lds_error_context(err, status, dir, NULL) : LDS_OK;
 }

@@ -43,7 +43,7 @@ static lds_status check_left_out(const lds_listed_component *c, const char *dir,
     LDS_TRY(lds_join_path(&config, dir, "config.json", err));
     bool is_model = lds_path_exists(config);
     free(config);
-    return is_model ? lds_explain_no_model(dir, variant, err) : LDS_OK;
+    return is_model ? lds_explain_no_model(dir, variant, err) : lds_check_no_weights(dir, variant, err);
 }
 
 /* Takes place->path. */

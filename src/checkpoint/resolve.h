@@ -32,6 +32,9 @@ lds_status lds_find_model(lds_place *place, const char *dir, const char *variant
 /* LDS_ERR_NOT_FOUND or LDS_ERR_UNSUPPORTED for a directory without weights: what was looked for, what is there. */
 lds_status lds_explain_no_model(const char *dir, const char *variant, lds_error *err);
 
+/* The same, if anything in the directory could be weights; LDS_OK if nothing could. */
+lds_status lds_check_no_weights(const char *dir, const char *variant, lds_error *err);
+
 /* The snapshot of a model in the local hub cache; *dir is freed with free(). */
 lds_status lds_hub_find(char **dir, const char *id, const char *revision, lds_error *err);
 

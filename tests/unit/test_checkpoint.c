@@ -465,6 +465,26 @@ static void a_pipeline_lacks_no_model(void **state)
         "name");
 }
 
+static void a_pipeline_leaves_no_weights_out(void **state)
+{
+    (void)state;
+    write_text("p/model_index.json", "{\"a\":[\"x\",\"Model\"],\"b\":[\"x\",\"Model\"]}");
+    WEIGHTS("p/a/model.safetensors", "w");
+    write_text("p/b/README.md", "no weights");
+    lds_checkpoint *checkpoint = open_variant("p", NULL);
+    assert_int_equal(lds_checkpoint_n_components(checkpoint), 1);
+    lds_checkpoint_close(checkpoint);
+    write_text("p/b/pytorch_model.bin", "PK");
+#define NO_BIN "p/b: " WANTED ", found pytorch_model.bin: that format is not supported yet"
+    fails("p", LDS_ERR_UNSUPPORTED, NO_BIN);
+    WEIGHTS("p/a/model.fp16.safetensors", "w");
+    fails_variant("p", "fp16", LDS_ERR_UNSUPPORTED, NO_BIN);
+    WEIGHTS("p/b/model.int8.safetensors", "w");
+    fails("p", LDS_ERR_NOT_FOUND, "p/b: " WANTED ", found only the variant int8: ask for variant int8");
+    fails_variant("p", "fp16", LDS_ERR_NOT_FOUND,
+                  "p/b: " WANTED ", of the variant fp16, found none, but the variant int8");
+}
+
 static void a_model_index_keeps_its_rules(void **state)
 {
     (void)state;
@@ -631,6 +651,7 @@ int main(void)
         TEST(a_directory_without_weights_is_explained),
         TEST(a_pipeline_has_components),
         TEST(a_pipeline_lacks_no_model),
+        TEST(a_pipeline_leaves_no_weights_out),
         TEST(a_model_index_keeps_its_rules),
         TEST(the_hub_cache_is_where_the_environment_says),
         TEST(hub_models_have_revisions),
