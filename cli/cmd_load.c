@@ -205,10 +205,8 @@ static int finish(load_result *result, lds_status status, const lds_error *err, 
 {
     if (status && !result->is_refused)
         return fail(status, err);
-    if (!status && result->line->digest && !result->line->dry_run && !make_digests(result)) {
-        complain("interrupted");
-        return CLI_CANCELLED;
-    }
+    if (!status && result->line->digest && !result->line->dry_run && !make_digests(result))
+        return fail(LDS_ERR_CANCELLED, err);
     if (result->n_parts)
         put_result(out, result);
     if (!status)

@@ -62,7 +62,10 @@ static int exit_code_of(lds_status status)
 
 int fail(lds_status status, const lds_error *err)
 {
-    print_line(err->message[0] ? err->message : lds_status_name(status));
+    if (status == LDS_ERR_CANCELLED) /* by our own progress callback, which stops for a signal alone */
+        print_line("interrupted");
+    else
+        print_line(err->message[0] ? err->message : lds_status_name(status));
     return exit_code_of(status);
 }
 
