@@ -15,15 +15,21 @@ static const lds_architecture *const architectures[] = {
     &lds_cogvideox_transformer, &lds_cogvideox_vae, &lds_t5_encoder, &lds_t5_model, &lds_t5_generation, NULL,
 };
 
-static lds_status fail_unknown(lds_error *err, const lds_config_source *source, const char *field,
-                               const char *class_name)
+/* The classes that could stand in the field that names one, or in either if neither does. */
+static lds_status fail_unknown(lds_error *err, const lds_config_source *source, const lds_config_class *class)
 {
+    bool is_diffusers = class->class_name;
+    const char *name = is_diffusers ? class->class_name : class->architecture;
+    const char *field = is_diffusers ? "_class_name"
+                        : name       ? "architectures"
+                                     : "_class_name or architectures";
     char known[512] = "";
     size_t n = 0;
     for (const lds_architecture *const *a = architectures; *a && n < sizeof known; a++)
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", (*a)->class_name);
-    lds_status status =
-        lds_fail(err, LDS_ERR_ARCHITECTURE, "expected one of %s, found %.200s", known, class_name);
+        if (!name || is_diffusers == !(*a)->model_type)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", (*a)->class_name);
+    lds_status status = lds_fail(err, LDS_ERR_ARCHITECTURE, "expected one of %s, found %.200s", known,
+                                 name ? name : "neither");
     return lds_error_context(err, status, source->path, field);
 }
 
@@ -47,13 +53,9 @@ static lds_status find_architecture(const lds_architecture **architecture, const
     LDS_TRY(lds_config_read_class(&class, source, err));
     bool is_diffusers = class.class_name;
     const char *name = is_diffusers ? class.class_name : class.architecture;
-    const char *field = is_diffusers ? "_class_name" : "architectures";
-    if (!name)
-        return fail_unknown(err, source, "_class_name or architectures", "neither");
-
-    const lds_architecture *a = architecture_of(name, is_diffusers);
+    const lds_architecture *a = name ? architecture_of(name, is_diffusers) : NULL;
     if (!a)
-        return fail_unknown(err, source, field, name);
+        return fail_unknown(err, source, &class);
     if (a->model_type && class.model_type && strcmp(a->model_type, class.model_type) != 0) {
         lds_status status = lds_fail(err, LDS_ERR_ARCHITECTURE, "expected %s for the class %s, found %.200s",
                                      a->model_type, a->class_name, class.model_type);
