@@ -9,7 +9,7 @@
 #include "src/checkpoint/resolve.h"
 
 #include <dirent.h>
-#include <errno.h>
+#include <stdio.h>
 
 enum { MAX_REF_NBYTES = 4096, MAX_LISTED_NBYTES = 300 };
 
@@ -95,39 +95,53 @@ static lds_status read_ref(char **commit, const char *repository, const char *re
     return status;
 }
 
-/* The names in a directory of the repository, ", " between them, as many as fit. */
+static int is_shown(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* The names in a directory of the repository, in order, ", " between them, as many as fit. */
 static void list(char *text, size_t size, const char *repository, const char *name)
 {
     char *path;
-    size_t n = 0;
+    struct dirent **entries;
     text[0] = 0;
     if (lds_format_string(&path, NULL, "%s/%s", repository, name))
         return;
-    DIR *entries = opendir(path);
+    int n_entries = scandir(path, &entries, is_shown, by_bytes);
     free(path);
-    if (!entries)
-        return;
-    for (struct dirent *entry; (entry = readdir(entries));) {
-        size_t length = strlen(entry->d_name);
-        if (entry->d_name[0] == '.' || n + length + 3 > size)
-            continue;
-        memcpy(text + n, n ? ", " : "", n ? 2 : 0);
-        n += n ? 2 : 0;
-        memcpy(text + n, entry->d_name, length + 1);
-        n += length;
+    size_t n = 0;
+    for (int i = 0; i < n_entries; i++) {
+        const char *entry = entries[i]->d_name;
+        if (n + strlen(entry) + 3 <= size)
+            n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "", entry);
+        free(entries[i]);
     }
-    closedir(entries);
+    if (n_entries >= 0)
+        free(entries);
 }
 
-static lds_status explain_no_revision(const char *repository, const char *revision, lds_error *err)
+/* commit is what the revision leads to; both are the same if there is no such branch or tag. */
+static lds_status explain_no_revision(const char *repository, const char *revision, const char *commit,
+                                      lds_error *err)
 {
     char refs[MAX_LISTED_NBYTES], snapshots[MAX_LISTED_NBYTES];
     list(refs, sizeof refs, repository, "refs");
     list(snapshots, sizeof snapshots, repository, "snapshots");
-    lds_status status =
-        lds_fail(err, LDS_ERR_NOT_FOUND,
-                 "expected the revision %s, found the branches and tags [%s] and the commits [%s]", revision,
-                 refs, snapshots);
+    lds_status status;
+    if (strcmp(revision, commit) != 0)
+        status = lds_fail(err, LDS_ERR_NOT_FOUND,
+                          "expected the commit %.100s of %.100s, found only [%s]: download it first", commit,
+                          revision, snapshots);
+    else
+        status = lds_fail(err, LDS_ERR_NOT_FOUND,
+                          "expected the revision %s, found the branches and tags [%s] and the commits [%s]",
+                          revision, refs, snapshots);
     return lds_error_context(err, status, repository, NULL);
 }
 
@@ -139,12 +153,14 @@ static lds_status find_snapshot(char **dir, const char *repository, const char *
     *dir = NULL;
     if (is_safe_revision(commit))
         status = lds_format_string(dir, err, "%s/snapshots/%s", repository, commit);
-    free(commit);
     if (*dir && !lds_path_is_dir(*dir)) {
         free(*dir);
         status = LDS_ERR_NOT_FOUND;
     }
-    return status == LDS_ERR_NOT_FOUND ? explain_no_revision(repository, revision, err) : status;
+    if (status == LDS_ERR_NOT_FOUND)
+        status = explain_no_revision(repository, revision, commit, err);
+    free(commit);
+    return status;
 }
 
 lds_status lds_hub_find(char **dir, const char *id, const char *revision, lds_error *err)

@@ -586,6 +586,17 @@ static void hub_models_have_revisions(void **state)
         "gpt2", &options, LDS_ERR_NOT_FOUND,
         "hub/models--gpt2: expected the revision v2, found the branches and tags [main] and the commits [" COMMIT
         "]");
+    mkdir("hub/models--gpt2/snapshots/aa", 0777);
+    write_text("hub/models--gpt2/refs/x", "aa");
+    write_text("hub/models--gpt2/refs/a", "aa");
+    fails_with("gpt2", &options, LDS_ERR_NOT_FOUND,
+               "hub/models--gpt2: expected the revision v2, found the branches and tags [a, main, x] and the "
+               "commits [" COMMIT ", aa]");
+    write_text("hub/models--gpt2/refs/gone", "ffff");
+    options.revision = "gone";
+    fails_with("gpt2", &options, LDS_ERR_NOT_FOUND,
+               "hub/models--gpt2: expected the commit ffff of gone, found only [" COMMIT
+               ", aa]: download it first");
     options.revision = "../../x";
     fails_with("gpt2", &options, LDS_ERR_ARGUMENT, "expected a branch, tag or commit, found \"../../x\"");
     write_text("hub/models--gpt2/refs/evil", "../../../..");
