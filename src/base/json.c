@@ -274,13 +274,18 @@ static inline char *skip_digits(char *p, const char *end)
     return p;
 }
 
-/* The word of a literal at p, which is moved past it. False once an error is set. */
+/*
+ * The word of a literal at *at, which is moved past it. False once an error is set: that the word was meant is
+ * clear if no more than its end is wrong, or the text ends in it; else any text may begin with its letters.
+ */
 static bool read_word(lds_json *json, char **at, const char *word)
 {
     char *p = *at;
     for (const char *w = word; *w; w++, p++) {
-        if (p == json->end || *p != *w)
-            return refuse(json, p, word);
+        if (p < json->end && *p == *w)
+            continue;
+        bool is_meant = p == json->end || !w[1];
+        return refuse(json, is_meant ? p : *at, is_meant ? word : "a value");
     }
     *at = p;
     return true;
