@@ -53,6 +53,19 @@ static bool starts(const char *bytes, const char *start, size_t n)
     return n >= strlen(bytes) && !memcmp(start, bytes, strlen(bytes));
 }
 
+/* No length of a header that is allowed is eight of these bytes. */
+static bool is_text(const uint8_t *start, size_t n)
+{
+    if (n < LDS_SAFETENSORS_HEADER_OFFSET)
+        return false;
+    for (size_t i = 0; i < LDS_SAFETENSORS_HEADER_OFFSET; i++) {
+        uint8_t c = start[i];
+        if ((c < ' ' && c != '\t' && c != '\n' && c != '\r') || c > '~')
+            return false;
+    }
+    return true;
+}
+
 const char *lds_signature(const uint8_t *start, size_t n, const char **advice, bool *is_weights)
 {
     const char *text = (const char *)start;
@@ -68,5 +81,6 @@ const char *lds_signature(const uint8_t *start, size_t n, const char **advice, b
         *advice = s->kind == PACKED ? "unpack it first" : "download it again";
         return s->what;
     }
-    return NULL;
+    *advice = "it holds no weights";
+    return is_text(start, n) ? "a text file" : NULL;
 }
