@@ -562,9 +562,9 @@ LDS_API lds_dtype lds_builder_dtype(const lds_builder *builder);
 
 /*
  * Add a parameter. name is relative to the scope. dtype LDS_DTYPE_NONE is the default dtype. shape has n_dims
- * values and is copied; n_dims is at most 64. init NULL is LDS_INIT_NONE. An empty name, one that is there
- * already, a product of dimensions that overflows, an init rule whose values the dtype cannot have and the
- * like become the builder's error.
+ * values and is copied; n_dims is at most 64. init NULL is LDS_INIT_NONE. An empty name in a scope (outside of
+ * scopes it is a name, as in checkpoints), one that is there already, a product of dimensions that overflows, an
+ * init rule whose values the dtype cannot have and the like become the builder's error.
  */
 LDS_API void lds_builder_add(lds_builder *builder, const char *name, lds_dtype dtype, uint32_t n_dims,
                              const uint64_t *shape, const lds_init *init);

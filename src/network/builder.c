@@ -276,9 +276,8 @@ static lds_status full_name(lds_builder *b, lds_name *name, const char *format, 
     va_end(args);
     if (status)
         return status;
-    if (nbytes == b->prefix_nbytes)
-        return lds_fail(&b->error, LDS_ERR_ARGUMENT, "%s%sexpected a name, found an empty one", b->text,
-                        nbytes ? ": " : "");
+    if (nbytes && nbytes == b->prefix_nbytes)
+        return lds_fail(&b->error, LDS_ERR_ARGUMENT, "%s: expected a name, found an empty one", b->text);
     *name = lds_name_of(b->text, nbytes);
     return LDS_OK;
 }

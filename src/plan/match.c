@@ -240,9 +240,9 @@ static void count_list(char *text, size_t size, const lds_report *report, lds_re
     size_t n = lds_report_count(report, list), at = strlen(text);
     if (!n)
         return;
-    const char *detail = lds_report_detail(report, list, 0);
+    const char *name = lds_report_name(report, list, 0), *detail = lds_report_detail(report, list, 0);
     snprintf(text + at, size - at, "%s%zu %s (first %.200s%s%s)", at ? ", " : "", n, what,
-             lds_report_name(report, list, 0), detail ? ": " : "", detail ? detail : "");
+             *name ? name : "\"\"", detail ? ": " : "", detail ? detail : "");
 }
 
 lds_status lds_match_verdict(const lds_report *report, const lds_checkpoint *checkpoint,

@@ -247,6 +247,20 @@ static lds_network *misfit(void)
     return net;
 }
 
+static void an_empty_name_is_seen_in_messages(void **state)
+{
+    (void)state;
+    static const char manifest[] = "[{\"name\":\"\",\"dtype\":\"BF16\",\"shape\":[2]}]";
+    lds_checkpoint *ck = open_checkpoint(sample());
+    lds_network *net;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_network_from_manifest(&net, manifest, sizeof manifest - 1, "m", NULL), LDS_OK);
+    assert_int_equal(lds_load(net, ck, NULL, NULL, &err), LDS_ERR_MISMATCH);
+    assert_non_null(strstr(err.message, "does not fit the network: 1 missing (first \"\"), "));
+    lds_network_free(net);
+    lds_checkpoint_close(ck);
+}
+
 static void a_misfit_is_reported_whole_and_nothing_is_loaded(void **state)
 {
     (void)state;
@@ -867,6 +881,7 @@ int main(void)
         cmocka_unit_test(one_dtype_for_all_but_what_is_kept),
         cmocka_unit_test(integers_are_not_converted),
         cmocka_unit_test(what_is_not_aligned_is_copied),
+        cmocka_unit_test(an_empty_name_is_seen_in_messages),
         cmocka_unit_test(a_misfit_is_reported_whole_and_nothing_is_loaded),
         cmocka_unit_test(what_is_missing_is_initialised_if_allowed),
         cmocka_unit_test(only_the_names_asked_for_are_loaded),

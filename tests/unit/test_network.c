@@ -143,6 +143,19 @@ static void empty_scope_adds_nothing_to_names(void **state)
     lds_network_free(net);
 }
 
+/* A checkpoint may have a tensor of that name, and so may a manifest. */
+static void a_name_may_be_empty_outside_of_scopes(void **state)
+{
+    (void)state;
+    lds_builder *b = new_builder(LDS_F32);
+    lds_builder_add(b, "", LDS_BF16, 0, NULL, NULL);
+    lds_builder_tie(b, "x", "");
+    lds_network *net = finish(b);
+    assert_int_equal(lds_param_dtype(lds_network_find(net, "")), LDS_BF16);
+    assert_ptr_equal(lds_param_tied_to(lds_network_find(net, "x")), lds_network_find(net, ""));
+    lds_network_free(net);
+}
+
 static void scope_left_twice_is_an_error_and_harmless(void **state)
 {
     (void)state;
@@ -174,13 +187,13 @@ static void dtype_is_restored_after_an_error_too(void **state)
     (void)state;
     lds_builder *b = new_builder(LDS_F32);
     lds_scope scope = lds_builder_push_dtype(b, LDS_F16);
-    lds_builder_add(b, "", LDS_DTYPE_NONE, 0, NULL, NULL);
+    lds_builder_add(b, "w", 99, 0, NULL, NULL);
     assert_int_equal(lds_builder_status(b), LDS_ERR_ARGUMENT);
     lds_scope none = lds_builder_enter(b, "a");
     lds_builder_leave(b, none);
     lds_builder_leave(b, scope);
     assert_int_equal(lds_builder_dtype(b), LDS_F32);
-    assert_refused(b, LDS_ERR_ARGUMENT, "expected a name, found an empty one");
+    assert_refused(b, LDS_ERR_ARGUMENT, "w: expected a dtype, found 99");
 }
 
 static void first_error_stays(void **state)
@@ -767,6 +780,7 @@ int main(void)
         cmocka_unit_test(empty_network_is_a_network),
         cmocka_unit_test(leaving_restores_whatever_was_left_open),
         cmocka_unit_test(empty_scope_adds_nothing_to_names),
+        cmocka_unit_test(a_name_may_be_empty_outside_of_scopes),
         cmocka_unit_test(scope_left_twice_is_an_error_and_harmless),
         cmocka_unit_test(dtype_is_restored_after_an_error_too),
         cmocka_unit_test(first_error_stays),
