@@ -175,7 +175,8 @@ LDS_API bool lds_dtype_is_float(lds_dtype dtype);
  * is not NaN equals torch.Tensor.to's (which since torch 2.12 has 448 where F8_E4M3 overflows). The thread's
  * rounding mode and flush-to-zero setting change nothing.
  *
- * LDS_ERR_UNSUPPORTED unless both are float dtypes or both are the same dtype, which is copied.
+ * LDS_ERR_UNSUPPORTED unless both are float dtypes or both are the same dtype, which is copied. LDS_ERR_ARGUMENT
+ * for what is not a dtype, for NULL unless n is 0, and for packed elements (F6, F4) that do not fill whole bytes.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src,
                                               lds_dtype src_dtype, size_t n, lds_error *err);
@@ -184,7 +185,7 @@ LDS_API LDS_MUST_CHECK lds_status lds_convert(void *dst, lds_dtype dst_dtype, co
  * Like lds_convert(), but for arrays that are larger than a cache: uses up to n_threads threads, at most 1024, 0
  * being as many as lds_load would, and fewer for what is not worth them; and writes past the cache what would not
  * stay in it. Memory that was written to before is much faster than memory that is new. Allocates a little for its
- * threads. Also LDS_ERR_ARGUMENT, LDS_ERR_MEMORY.
+ * threads. Also LDS_ERR_ARGUMENT for more threads than that, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_convert_parallel(void *dst, lds_dtype dst_dtype, const void *src,
                                                        lds_dtype src_dtype, size_t n, uint32_t n_threads,

@@ -138,7 +138,11 @@ lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src, lds_dtyp
         return lds_fail(err, LDS_ERR_UNSUPPORTED,
                         "expected two float dtypes or twice the same, found %s to %s", src_name, dst_name);
     uint64_t nbytes;
-    LDS_TRY(lds_dtype_nbytes(&nbytes, dst_dtype, n, err));
+    if (lds_dtype_nbytes(&nbytes, dst_dtype, n, err)) {
+        if (err)
+            err->code = LDS_ERR_ARGUMENT; /* no file has said how many */
+        return LDS_ERR_ARGUMENT;
+    }
     copy_1(dst, src, nbytes);
     return LDS_OK;
 }

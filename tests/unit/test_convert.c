@@ -118,7 +118,9 @@ static void bad_arguments_are_explained(void **state)
     assert_string_equal(err.message, "expected a dtype, found 99");
     assert_int_equal(lds_convert(a, LDS_DTYPE_NONE, b, LDS_DTYPE_NONE, 1, &err), LDS_ERR_ARGUMENT);
     assert_int_equal(lds_convert(NULL, LDS_F16, b, LDS_F32, 1, &err), LDS_ERR_ARGUMENT);
-    assert_int_equal(lds_convert(a, LDS_F4, b, LDS_F4, 3, &err), LDS_ERR_MALFORMED);
+    assert_int_equal(lds_convert(a, LDS_F4, b, LDS_F4, 3, &err), LDS_ERR_ARGUMENT);
+    assert_int_equal(err.code, LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "expected elements that fill whole bytes, found 3 of F4");
 }
 
 static void *convert_in_thread(void *result)
