@@ -715,7 +715,8 @@ typedef struct lds_load_options {
     bool strict;                 /* missing or unexpected names are an error; default true */
     bool ignore_mismatched;      /* a tensor of another shape counts as missing; default false: an error */
     bool init_missing;           /* initialise what is missing, when not strict; default true */
-    bool lazy;                   /* leave mapped pages to be read on first use; default false */
+    bool lazy;                   /* leave mapped pages to be read on first use; default false: only where
+                                    more is mapped than there is free memory, which the report's fallback says */
     uint64_t seed;               /* of init_missing; default 0 */
     lds_io io;                   /* default LDS_IO_AUTO */
     uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks.

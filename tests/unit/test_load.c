@@ -764,6 +764,37 @@ static void failure_takes_the_callers_memory_away(void **state)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+static void more_than_free_memory_is_mapped_lazily(void **state)
+{
+    (void)state;
+    static const uint64_t nbytes = 1ULL << 40; /* in a sparse file */
+    char text[128];
+    snprintf(text, sizeof text, "{\"w\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}}",
+             (unsigned long long)nbytes, (unsigned long long)nbytes);
+    const char *path = in_folder(folder, "large.safetensors");
+    write_safetensors(path, text, NULL, 0);
+    assert_int_equal(truncate(path, (off_t)(8 + strlen(text) + nbytes)), 0);
+    lds_checkpoint *ck = open_checkpoint(path);
+    lds_network *net = own_network(ck, LDS_DTYPE_NONE);
+    lds_load_options o = options_init();
+    o.io = LDS_IO_MAP;
+    for (int lazy = 0; lazy < 2; lazy++) {
+        lds_plan *plan;
+        lds_report *report;
+        o.lazy = lazy;
+        assert_int_equal(lds_plan_new(&plan, net, ck, &o, &report, NULL), LDS_OK);
+        const char *fallback = stats_of(report).fallback;
+        if (lazy)
+            assert_null(fallback);
+        else
+            assert_string_equal(fallback, "larger than free memory: pages are read on first use");
+        lds_report_free(report);
+        lds_plan_free(plan);
+    }
+    lds_network_free(net);
+    lds_checkpoint_close(ck);
+}
+
 static void a_plan_can_be_looked_at(void **state)
 {
     (void)state;
@@ -899,6 +930,7 @@ int main(void)
         cmocka_unit_test(a_file_that_shrinks_is_noticed),
         cmocka_unit_test(a_file_that_changes_is_noticed_and_a_replaced_one_is_not),
         cmocka_unit_test(failure_takes_the_callers_memory_away),
+        cmocka_unit_test(more_than_free_memory_is_mapped_lazily),
         cmocka_unit_test(a_plan_can_be_looked_at),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(a_hundred_thousand_tensors),
