@@ -219,8 +219,9 @@ LDS_API void lds_checkpoint_options_init(lds_checkpoint_options *options, size_t
  *     index, with the variant if one is asked for;
  *   - a pipeline directory: holds a model_index.json. Each component that has weights is then a checkpoint of
  *     its own, and the checkpoint itself has no tensors (see lds_checkpoint_n_components);
- *   - "org/name", where no such path exists: a model in the local hub cache ($HF_HUB_CACHE, $HF_HOME/hub,
- *     ~/.cache/huggingface/hub). Nothing is downloaded.
+ *   - "org/name", where no such path exists: a model in the local hub cache: the first that is set of
+ *     $HF_HUB_CACHE, $HUGGINGFACE_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub, and else
+ *     ~/.cache/huggingface/hub. Nothing is downloaded.
  *
  * The files stay open until the checkpoint is closed, so that what is loaded is what was opened; the process's
  * limit of open files (RLIMIT_NOFILE) must have room for all shards. options may be NULL. On failure *checkpoint

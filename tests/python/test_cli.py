@@ -198,6 +198,14 @@ def test_exit_code_of_what_is_not_there(loadstone, tmp_path):
         fails(loadstone, USAGE, command, "")
 
 
+def test_documents_name_the_variables_of_the_hub_cache():
+    code = (ROOT / "src/checkpoint/hub.c").read_text()
+    names = set(re.findall(r'variable\("(\w+)"\)', code)) - {"HOME"}
+    assert {"HF_HUB_CACHE", "XDG_CACHE_HOME"} < names
+    for document in ("docs/man/loadstone.1", "include/loadstone.h", "docs/checkpoints.md"):
+        assert names <= set(re.findall(r"[A-Z_]{4,}", (ROOT / document).read_text())), document
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_exit_code_of_no_permission(loadstone, one):
     one.chmod(0)
