@@ -204,6 +204,7 @@ static const option options[] = {
 const command inspect_command = {
     .name = "inspect",
     .operand = "PATH",
+    .opens_checkpoint = true,
     .summary = "list the tensors, dtypes, sizes and metadata of a checkpoint",
     .options = options,
     .n_options = sizeof options / sizeof options[0],

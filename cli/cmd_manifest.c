@@ -216,6 +216,7 @@ static const option options[] = {
 const command manifest_command = {
     .name = "manifest",
     .operand = "PATH",
+    .opens_checkpoint = true,
     .summary = "print the network that a checkpoint is for: names, dtypes, shapes, init rules, ties",
     .options = options,
     .n_options = sizeof options / sizeof options[0],

@@ -19,7 +19,8 @@ enum {
 
 typedef struct command {
     const char *name;
-    const char *operand; /* what the one operand is, for the usage line */
+    const char *operand; /* what the one operand is, for the usage line; words that | separates, or a name */
+    bool opens_checkpoint; /* has the options that say which */
     const char *summary;
     const option *options;
     size_t n_options;

@@ -15,11 +15,13 @@
 
 enum { MAX_THREADS = 1024 }; /* as lds_load_options has it */
 
-/* Every command has these. */
+/* Every command has these; the first are for those that open a checkpoint. */
+enum { N_CHECKPOINT_OPTIONS = 2 };
+
 static const option common_options[] = {
-    {"json", 0, OPTION_FLAG, FIELD(json), NULL, "print JSON, for machines"},
     {"variant", 0, OPTION_TEXT, FIELD(variant), "NAME", "of the files: fp16 opens model.fp16.safetensors"},
     {"revision", 0, OPTION_TEXT, FIELD(revision), "REV", "of a hub model: branch, tag or commit (main)"},
+    {"json", 0, OPTION_FLAG, FIELD(json), NULL, "print JSON, for machines"},
     {"help", 'h', OPTION_FLAG, FIELD(help), NULL, "show these options"},
 };
 
@@ -29,6 +31,7 @@ static const option *option_at(const command *c, size_t i)
     if (i < c->n_options)
         return &c->options[i];
     i -= c->n_options;
+    i += c->opens_checkpoint ? 0 : N_CHECKPOINT_OPTIONS;
     return i < sizeof common_options / sizeof common_options[0] ? &common_options[i] : NULL;
 }
 
@@ -128,6 +131,9 @@ static const char *store(command_line *line, const option *o, const char *text)
     case OPTION_NUMBER: return parse_number(field, text, &end) && !*end ? NULL : "a number";
     case OPTION_THREADS: return parse_threads(field, text) ? NULL : "1 to 1024";
     case OPTION_SIZE: return parse_size(field, text) ? NULL : "a size, as 67108864, 64MiB or 64MB";
+    case OPTION_SOME:
+        return parse_size(field, text) && *(uint64_t *)field ? NULL
+                                                             : "a size, as 67108864, 64MiB or 64MB, not 0";
     case OPTION_CHOICE: return parse_choice(field, o->value_name, text) ? NULL : o->value_name;
     }
     return NULL;
@@ -178,6 +184,29 @@ static int parse_letters(command_line *line, const command *c, int argc, char **
     return CLI_DONE;
 }
 
+/* An option whose value has to follow an equals sign, if an operand too many may have been meant as that. */
+static const option *find_meant(const command_line *line, const command *c)
+{
+    const option *o;
+    for (size_t i = 0; (o = option_at(c, i)); i++) {
+        if (o->kind != OPTION_MAYBE)
+            continue;
+        const char *value = *(const char *const *)((const char *)line + o->offset);
+        if (value ? !*value : strchr(c->operand, '|') != NULL)
+            return o;
+    }
+    return NULL;
+}
+
+static int fail_operand(const command_line *line, const command *c, const char *arg)
+{
+    const option *meant = find_meant(line, c);
+    if (!meant)
+        return fail_usage(c->name, "expected one %s, found '%s' as well", c->operand, arg);
+    return fail_usage(c->name, "expected one %s, found '%s' as well: %s is given as --%s=%s", c->operand, arg,
+                      meant->value_name, meant->name, meant->value_name);
+}
+
 int parse_options(command_line *line, const command *c, int argc, char **argv)
 {
     *line = (command_line){0};
@@ -192,7 +221,7 @@ int parse_options(command_line *line, const command *c, int argc, char **argv)
         else if (!only_operands && arg[0] == '-' && arg[1])
             exit_code = parse_letters(line, c, argc, argv, &i);
         else if (line->path)
-            exit_code = fail_usage(c->name, "expected one %s, found '%s' as well", c->operand, arg);
+            exit_code = fail_operand(line, c, arg);
         else
             line->path = arg;
         if (exit_code)

@@ -13,6 +13,7 @@ typedef enum option_kind {
     OPTION_NUMBER,  /* uint64_t */
     OPTION_THREADS, /* uint64_t: 1 to 1024 */
     OPTION_SIZE,    /* uint64_t: bytes, with an optional unit */
+    OPTION_SOME,    /* the same, but not 0, which the library takes for its default */
     OPTION_CHOICE   /* int: index among the words of value_name, which | separates */
 } option_kind;
 

@@ -21,7 +21,7 @@ _loadstone() {
                         --cache --cache-size --trace --dry-run --digest --verbose --json --quiet
                         --variant --revision --help'
                     ;;
-                cache) words='list clear --cache --cache-size --json --variant --revision --help' ;;
+                cache) words='list clear --cache --cache-size --json --help' ;;
                 manifest) words='--dtype --json --quiet --variant --revision --help' ;;
                 esac
             fi

@@ -85,6 +85,24 @@ def test_version_and_help(loadstone):
         (["load", "a", "--seed", "18446744073709551616"], "load: --seed: expected a number"),
         (["load", "a", "--window", "1TiBs"], "load: --window: expected a size, as 67108864, 64MiB or 64MB"),
         (["load", "a", "--window", "99999999999G"], "load: --window: expected a size"),
+        (
+            ["load", "a", "--window", "0"],
+            "load: --window: expected a size, as 67108864, 64MiB or 64MB, not 0",
+        ),
+        (
+            ["load", "a", "--cache-size=0G"],
+            "load: --cache-size: expected a size, as 67108864, 64MiB or 64MB, not",
+        ),
+        (
+            ["load", "a", "--cache", "b"],
+            "load: expected one PATH, found 'b' as well: DIR is given as --cache=DIR",
+        ),
+        (["load", "a", "--cache=b", "c"], "load: expected one PATH, found 'c' as well (see"),
+        (
+            ["cache", "list", "b"],
+            "cache: expected one list|clear, found 'b' as well: DIR is given as --cache=DIR",
+        ),
+        (["cache", "list", "--variant", "fp16"], "cache: unknown option '--variant'"),
     ],
 )
 def test_usage_errors(loadstone, args, message):
@@ -154,14 +172,15 @@ def options_of(loadstone, command):
     return set(re.findall(r"^ .*?(--[a-z0-9-]+)", loadstone("help", command).stdout, re.M))
 
 
-@pytest.mark.parametrize("command", ["inspect", "load", "manifest"])
+@pytest.mark.parametrize("command", ["inspect", "load", "manifest", "cache"])
 def test_completion_knows_all_options(loadstone, command):
     script = (ROOT / "cli/completion/loadstone.bash").read_text()
     words = re.search(rf"{command}\)\s*words='([^']*)'", script).group(1)
-    assert set(words.split()) == options_of(loadstone, command)
+    operands = {"list", "clear"} if command == "cache" else set()
+    assert set(words.split()) == options_of(loadstone, command) | operands
 
 
-@pytest.mark.parametrize("command", ["inspect", "load", "manifest"])
+@pytest.mark.parametrize("command", ["inspect", "load", "manifest", "cache"])
 def test_man_pages_know_all_options(loadstone, command):
     pages = [(ROOT / "docs/man" / name).read_text() for name in (f"loadstone-{command}.1", "loadstone.1")]
     described = {"-" + name.replace("\\-", "-") for name in re.findall(r"Fl (\\-[a-z0-9-]+)", "".join(pages))}
