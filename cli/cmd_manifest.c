@@ -7,34 +7,23 @@
 #include "parts.h"
 #include "table.h"
 
-/* The names of init rules in a manifest, and the numbers that belong to each. */
-typedef struct init_kind {
-    const char *name;
-    lds_init_kind kind;
-    bool has_a, has_b, has_range;
-} init_kind;
+/* The numbers that belong to an init rule. */
+enum { HAS_A = 1, HAS_B = 2, HAS_RANGE = 4 };
 
-static const init_kind init_kinds[] = {
-    {"none", LDS_INIT_NONE, false, false, false},
-    {"zeros", LDS_INIT_ZEROS, false, false, false},
-    {"ones", LDS_INIT_ONES, false, false, false},
-    {"constant", LDS_INIT_CONSTANT, true, false, false},
-    {"normal", LDS_INIT_NORMAL, true, true, false},
-    {"trunc_normal", LDS_INIT_TRUNC_NORMAL, true, true, true},
-    {"uniform", LDS_INIT_UNIFORM, false, false, true},
-    {"arange", LDS_INIT_ARANGE, true, true, false},
-    {"xavier_uniform", LDS_INIT_XAVIER_UNIFORM, true, false, false},
-    {"xavier_normal", LDS_INIT_XAVIER_NORMAL, true, false, false},
-    {"kaiming_uniform", LDS_INIT_KAIMING_UNIFORM, true, false, false},
-    {"kaiming_normal", LDS_INIT_KAIMING_NORMAL, true, false, false},
-};
-
-static const init_kind *find_init(lds_init_kind kind)
+static unsigned numbers_of(lds_init_kind kind)
 {
-    for (size_t i = 0; i < sizeof init_kinds / sizeof init_kinds[0]; i++)
-        if (init_kinds[i].kind == kind)
-            return &init_kinds[i];
-    return &init_kinds[0];
+    switch (kind) {
+    case LDS_INIT_CONSTANT:
+    case LDS_INIT_XAVIER_UNIFORM:
+    case LDS_INIT_XAVIER_NORMAL:
+    case LDS_INIT_KAIMING_UNIFORM:
+    case LDS_INIT_KAIMING_NORMAL: return HAS_A;
+    case LDS_INIT_NORMAL:
+    case LDS_INIT_ARANGE: return HAS_A | HAS_B;
+    case LDS_INIT_TRUNC_NORMAL: return HAS_A | HAS_B | HAS_RANGE;
+    case LDS_INIT_UNIFORM: return HAS_RANGE;
+    default: return 0;
+    }
 }
 
 static void write_number(json_writer *json, const char *key, double value)
@@ -45,19 +34,19 @@ static void write_number(json_writer *json, const char *key, double value)
 
 static void write_init(json_writer *json, lds_init init)
 {
-    const init_kind *kind = find_init(init.kind);
-    if (!kind->has_a && !kind->has_range) {
-        json_string(json, kind->name);
+    unsigned numbers = numbers_of(init.kind);
+    if (!numbers) {
+        json_string(json, lds_init_kind_name(init.kind));
         return;
     }
     json_object(json);
     json_key(json, "kind");
-    json_string(json, kind->name);
-    if (kind->has_a)
+    json_string(json, lds_init_kind_name(init.kind));
+    if (numbers & HAS_A)
         write_number(json, "a", init.a);
-    if (kind->has_b)
+    if (numbers & HAS_B)
         write_number(json, "b", init.b);
-    if (kind->has_range) {
+    if (numbers & HAS_RANGE) {
         write_number(json, "lo", init.lo);
         write_number(json, "hi", init.hi);
     }
@@ -93,14 +82,14 @@ static void write_network(json_writer *json, const lds_network *network)
 
 static void put_init(output *out, lds_init init)
 {
-    const init_kind *kind = find_init(init.kind);
-    put_text(out, init.kind == LDS_INIT_NONE ? "" : kind->name);
-    if (kind->has_a)
+    unsigned numbers = numbers_of(init.kind);
+    put_text(out, init.kind == LDS_INIT_NONE ? "" : lds_init_kind_name(init.kind));
+    if (numbers & HAS_A)
         put_format(out, " %g", init.a);
-    if (kind->has_b)
+    if (numbers & HAS_B)
         put_format(out, ", %g", init.b);
-    if (kind->has_range)
-        put_format(out, "%s %g to %g", kind->has_a ? "," : "", init.lo, init.hi);
+    if (numbers & HAS_RANGE)
+        put_format(out, "%s %g to %g", numbers & HAS_A ? "," : "", init.lo, init.hi);
 }
 
 static void put_network(output *out, const lds_network *network)
