@@ -40,30 +40,11 @@ static void write_name(json_writer *json, const part *p, const char *name, bool 
     output_free(&buffer);
 }
 
-/* The numbers of "[3, 2]", which ends what the library says about a mismatch; null if they are not there. */
-static void write_found_shape(json_writer *json, const char *detail)
-{
-    const char *found = detail ? strstr(detail, "found [") : NULL;
-    const char *p = found ? found + strlen("found [") : "";
-    if (!found || p[strspn(p, "0123456789, ")] != ']') {
-        json_null(json);
-        return;
-    }
-    json_array(json);
-    while (*p != ']') {
-        uint64_t value = 0;
-        for (; *p >= '0' && *p <= '9'; p++)
-            value = value * 10 + (uint64_t)(*p - '0');
-        json_u64(json, value);
-        p += strspn(p, ", ");
-    }
-    json_array_end(json);
-}
-
 static void write_mismatch(json_writer *json, const part *p, size_t i, bool is_qualified)
 {
     const char *name = lds_report_name(p->report, LDS_REPORT_MISMATCHED, i);
-    const char *detail = lds_report_detail(p->report, LDS_REPORT_MISMATCHED, i);
+    uint32_t n_dims;
+    const uint64_t *shape = lds_report_found_shape(p->report, i, &n_dims);
     const lds_param *param = lds_network_find(p->network, name);
     json_object(json);
     json_key(json, "name");
@@ -74,8 +55,8 @@ static void write_mismatch(json_writer *json, const part *p, size_t i, bool is_q
     else
         json_null(json);
     json_key(json, "found");
-    write_found_shape(json, detail);
-    field_string(json, "detail", detail);
+    json_shape(json, n_dims, shape);
+    field_string(json, "detail", lds_report_detail(p->report, LDS_REPORT_MISMATCHED, i));
     json_object_end(json);
 }
 

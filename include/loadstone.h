@@ -910,6 +910,12 @@ LDS_API const char *lds_report_name(const lds_report *report, lds_report_list li
  */
 LDS_API const char *lds_report_detail(const lds_report *report, lds_report_list list, size_t i);
 
+/*
+ * The shape that was found for entry i of LDS_REPORT_MISMATCHED, as the key map has made it: *n_dims values, which
+ * live as long as the report. What was expected is the parameter's.
+ */
+LDS_API const uint64_t *lds_report_found_shape(const lds_report *report, size_t i, uint32_t *n_dims);
+
 /* The report as lines of text for people. Freed with the report. Never NULL. */
 LDS_API const char *lds_report_text(const lds_report *report);
 

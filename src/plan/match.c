@@ -99,7 +99,7 @@ static lds_status note_mismatch(matcher *m, uint32_t root, uint32_t n_dims, cons
              lds_shape_text(expected, sizeof expected, p->n_dims, p->shape),
              lds_shape_text(found, sizeof found, n_dims, shape));
     m->table->states[root] = LDS_PARAM_MISMATCHED;
-    return lds_report_add(m->report, LDS_REPORT_MISMATCHED, p->name.text, detail, err);
+    return lds_report_add_mismatch(m->report, p->name.text, detail, n_dims, shape, err);
 }
 
 /* Make tensor t, whose name leads to parameter index, the source of its root, unless another is. */

@@ -24,8 +24,10 @@ void lds_report_free(lds_report *report)
     if (!report)
         return;
     for (int list = 0; list < LDS_REPORT_N_LISTS; list++) {
-        for (size_t i = 0; i < report->lists[list].n; i++)
+        for (size_t i = 0; i < report->lists[list].n; i++) {
             free(report->lists[list].entries[i].name);
+            free(report->lists[list].entries[i].found_shape);
+        }
         free(report->lists[list].entries);
     }
     free(report->text);
@@ -44,7 +46,21 @@ lds_status lds_report_add(lds_report *report, lds_report_list list, const char *
     memcpy(copy, name, n);
     if (detail)
         memcpy(copy + n, detail, m);
-    report->lists[list].entries[report->lists[list].n++] = (lds_report_entry){copy, detail ? copy + n : NULL};
+    report->lists[list].entries[report->lists[list].n++] =
+        (lds_report_entry){.name = copy, .detail = detail ? copy + n : NULL};
+    return LDS_OK;
+}
+
+lds_status lds_report_add_mismatch(lds_report *report, const char *name, const char *detail, uint32_t n_dims,
+                                   const uint64_t *shape, lds_error *err)
+{
+    LDS_TRY(lds_report_add(report, LDS_REPORT_MISMATCHED, name, detail, err));
+    size_t last = report->lists[LDS_REPORT_MISMATCHED].n - 1;
+    lds_report_entry *e = &report->lists[LDS_REPORT_MISMATCHED].entries[last];
+    LDS_TRY(lds_calloc(&e->found_shape, n_dims, sizeof *shape, err));
+    if (n_dims)
+        memcpy(e->found_shape, shape, n_dims * sizeof *shape);
+    e->n_dims = n_dims;
     return LDS_OK;
 }
 
@@ -80,6 +96,13 @@ const char *lds_report_name(const lds_report *report, lds_report_list list, size
 const char *lds_report_detail(const lds_report *report, lds_report_list list, size_t i)
 {
     return report->lists[list].entries[i].detail;
+}
+
+const uint64_t *lds_report_found_shape(const lds_report *report, size_t i, uint32_t *n_dims)
+{
+    const lds_report_entry *e = &report->lists[LDS_REPORT_MISMATCHED].entries[i];
+    *n_dims = e->n_dims;
+    return e->found_shape;
 }
 
 const char *lds_report_text(const lds_report *report)

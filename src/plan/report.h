@@ -7,8 +7,10 @@
 enum { LDS_REPORT_N_LISTS = LDS_REPORT_INITIALISED + 1 };
 
 typedef struct lds_report_entry {
-    char *name;   /* owned; detail, if any, lies behind it in the same block */
-    char *detail; /* or NULL */
+    char *name;            /* owned; detail, if any, lies behind it in the same block */
+    char *detail;          /* or NULL */
+    uint64_t *found_shape; /* of a mismatch, owned; or NULL */
+    uint32_t n_dims;
 } lds_report_entry;
 
 struct lds_report {
@@ -26,6 +28,10 @@ lds_status lds_report_new(lds_report **report, lds_error *err);
 /* Add an entry to a list; both are copied, detail may be NULL. */
 lds_status lds_report_add(lds_report *report, lds_report_list list, const char *name, const char *detail,
                           lds_error *err);
+
+/* Add a mismatch, whose tensor has this shape, which is copied, too. */
+lds_status lds_report_add_mismatch(lds_report *report, const char *name, const char *detail, uint32_t n_dims,
+                                   const uint64_t *shape, lds_error *err);
 
 /* Say what became of the cache. */
 lds_status lds_report_note_cache(lds_report *report, lds_error *err, const char *format, ...)

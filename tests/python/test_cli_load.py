@@ -339,6 +339,18 @@ def test_misfit(loadstone, misfit):
     assert "1 of another shape in the checkpoint\n  turned: expected [2, 3], found [3, 2]\n" in text
 
 
+def test_long_shapes_are_found_whole(loadstone, tmp_path):
+    """The text of a mismatch is cut, its shape is not."""
+    shape = [0] + [10000] * 49
+    path = write_raw(
+        tmp_path / "m.safetensors", {"w": {"dtype": "U8", "shape": shape, "data_offsets": [0, 0]}}
+    )
+    manifest = tmp_path / "net.json"
+    manifest.write_text('[{"name": "w", "dtype": "U8", "shape": []}]')
+    found, _ = refused(loadstone, path, "--network", manifest)
+    assert [(m["expected"], m["found"]) for m in found["mismatched"]] == [([], shape)]
+
+
 def test_misfit_is_planned_alike(loadstone, misfit):
     done = loadstone("load", *misfit, "--dry-run", "--json", check=False)
     found = json.loads(done.stdout)

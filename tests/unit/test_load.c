@@ -277,6 +277,10 @@ static void a_misfit_is_reported_whole_and_nothing_is_loaded(void **state)
     assert_string_equal(lds_report_name(report, LDS_REPORT_MISSING, 1), "bare");
     assert_int_equal(lds_report_count(report, LDS_REPORT_UNEXPECTED), 3);
     assert_string_equal(lds_report_detail(report, LDS_REPORT_MISMATCHED, 0), "expected [3, 2], found [2, 3]");
+    uint32_t n_dims;
+    const uint64_t *found = lds_report_found_shape(report, 0, &n_dims);
+    assert_int_equal(n_dims, 2);
+    assert_true(found[0] == 2 && found[1] == 3);
     assert_no_storage(net);
     lds_report_free(report);
 
