@@ -5,10 +5,22 @@ prefix=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
 
-for file in include/loadstone.h lib/libloadstone.so lib/pkgconfig/loadstone.pc bin/loadstone; do
+completion=share/bash-completion/completions/loadstone
+for file in include/loadstone.h lib/libloadstone.so lib/pkgconfig/loadstone.pc bin/loadstone \
+    share/man/man1/loadstone{,-inspect,-load,-manifest,-cache}.1 "$completion"; do
     [[ -e $prefix/$file ]] || { echo "not installed: $file" >&2; exit 1; }
 done
 [[ $(pkg-config --modversion loadstone) == "$("$prefix/bin/loadstone" --version | awk '{print $NF}')" ]]
+
+# What completes after "loadstone load --dry".
+complete_dry() {
+    # shellcheck source=/dev/null
+    source "$prefix/$completion"
+    COMP_WORDS=(loadstone load --dry) COMP_CWORD=2
+    _loadstone loadstone --dry load
+    echo "${COMPREPLY[*]}"
+}
+[[ $(complete_dry) == --dry-run ]] || { echo "the completion does not complete" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
