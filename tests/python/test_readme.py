@@ -1,4 +1,7 @@
-"""The README's code runs as printed: its shell blocks in one session, in order, with its C program beside."""
+"""
+The README's code runs as printed: its shell blocks in one session, in order, with its C program beside; and
+so does what it says of installing.
+"""
 
 import os
 import re
@@ -61,3 +64,44 @@ def test_shell_blocks_run_as_printed(directory, build_dir):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "transformer_blocks.0.attn1.to_q.weight is BF16 at 0x" in done.stdout
+
+
+def tree_without_builds(path):
+    """A directory in which the tree can be built without touching the tree."""
+    path.mkdir()
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(("build", ".")):
+            (path / entry.name).symlink_to(entry)
+    return path
+
+
+@pytest.mark.slow
+def test_installing_works_as_printed(tmp_path):
+    """But for where it ends up: DESTDIR goes before /usr/local, and ldconfig only says that it was called."""
+    (script,) = [block for block in code_blocks("console") if "meson install" in block]
+    stage, programs = tmp_path / "stage", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "ldconfig").write_text("#!/bin/sh\necho called > ../called\n")
+    (programs / "ldconfig").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", "set -e\n" + re.sub(r"^\$ ", "", script, flags=re.MULTILINE)],
+        cwd=tree_without_builds(tmp_path / "tree"),
+        env=os.environ | {"DESTDIR": str(stage), "PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "called").exists()
+    prefix = stage / "usr/local"
+    for name in (
+        "include/loadstone.h",
+        "lib/libloadstone.so",
+        "lib/pkgconfig/loadstone.pc",
+        "share/man/man1/loadstone.1",
+        "share/bash-completion/completions/loadstone",
+    ):
+        assert (prefix / name).exists(), name
+    environment = os.environ | {"LD_LIBRARY_PATH": str(prefix / "lib")}
+    subprocess.run([prefix / "bin/loadstone", "--version"], env=environment, check=True)
