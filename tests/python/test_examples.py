@@ -1,6 +1,11 @@
-"""The programs in examples/ build, run, and print what torch computes from the same files."""
+"""
+The programs in examples/ build, run, and print what torch computes from the same files. What the documents
+have of C compiles.
+"""
 
+import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -9,6 +14,26 @@ from conftest import ROOT
 from models import write_perceptron, write_transformer
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.c"))
+DOCUMENTS = {
+    path.stem: "".join(blocks)
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if (blocks := re.findall(r"^```c\n(.*?)^```$", path.read_text(), flags=re.DOTALL | re.MULTILINE))
+}
+# The blocks of a document follow each other in one function. What they do not declare themselves is here.
+FRAME = """
+#include <err.h>
+#include <loadstone.h>
+lds_status code(lds_load_options options, int n_layers, uint64_t width);
+lds_status code(lds_load_options options, int n_layers, uint64_t width)
+{
+lds_error err = LDS_ERROR_INIT;
+(void)err, (void)n_layers, (void)width, (void)options;
+{
+%s
+}
+return LDS_OK;
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +110,28 @@ def test_from_config(example, tmp_path):
         r"^CogVideoXTransformer3DModel: \d+ parameters are ready$", done.stdout, flags=re.MULTILINE
     )
     assert "100.0 %" in done.stderr
+
+
+def test_documents_with_code_are_known():
+    assert {"loading", "networks"} <= set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_code_in_documents_compiles(tmp_path, name):
+    (tmp_path / "code.c").write_text(FRAME % DOCUMENTS[name])
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    options = [
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-I",
+        ROOT / "include",
+        "-c",
+        "-o",
+        tmp_path / "code.o",
+    ]
+    done = subprocess.run(
+        [*compiler, *options, tmp_path / "code.c"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
