@@ -376,6 +376,8 @@ static bool read_cached(lds_input *input, lds_read *read)
             atomic_store(&input->lacks_nowait, true);
         else if (lds_read_advance(input, read, &range, n < 0 ? -errno : n))
             return true;
+        else if (n > 0 && input->files[read->file].hides_cache)
+            return false; /* what a second call finds may be there because of the first */
     }
     if (!input->options.is_resident)
         return false;
