@@ -5,7 +5,7 @@ from measure import Measurement
 
 PAIRS = [("bf16", "bf16"), ("bf16", "f16"), ("bf16", "f32"), ("f32", "bf16")]
 SOURCES = ("map", "read", "uring", "direct")  # that can be asked for
-LEFT_OUT = {"safetensors, NumPy"}  # converts so slowly that the disk does not show
+LEFT_OUT = {"safetensors, NumPy, cold": "converts so slowly that the disk does not show"}
 
 
 def cold(group, src, dst):
@@ -21,7 +21,8 @@ def cold(group, src, dst):
             who = f"loadstone, {source}"
             todo += group.add(what, who, [*load, "--io", source], [model.file], **options)
     todo += group.add_loader(what, "loadstone, Python", "loadstone", model, dst, new, cold=True)
-    wanted = {w: way for w, way in OTHERS.items() if of_interest(w, src) and w not in LEFT_OUT}
+    wanted = {w: way for w, way in OTHERS.items() if of_interest(w, src) and f"{w}, cold" not in LEFT_OUT}
+    group.left_out |= LEFT_OUT
     for who, way in wanted.items():
         todo += group.add_loader(what, who, way, model, dst, new, cold=True)
     group.rounds(todo)

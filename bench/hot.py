@@ -1,7 +1,10 @@
 """Loads of what is in the page cache, beside the machine's limits and other loaders."""
 
+import contextlib
+import os
 import shutil
 from functools import partial
+from pathlib import Path
 
 from measure import MIB, Measurement, Unmeasurable, run_json
 
@@ -160,6 +163,41 @@ def others(group, src, dst):
         group.check(f"{what} (Python)", ours, who, group.get(what, who), at_least)
 
 
+@contextlib.contextmanager
+def quota(thousandths):
+    """The beginning of a command that runs with so many thousandths of a processor, in a control group."""
+    is_v1 = Path("/sys/fs/cgroup/cpu").is_dir()
+    folder = Path("/sys/fs/cgroup/cpu" if is_v1 else "/sys/fs/cgroup") / f"loadstone-bench-{os.getpid()}"
+    try:
+        folder.mkdir()
+        if is_v1:
+            (folder / "cpu.cfs_quota_us").write_text(str(thousandths * 100))
+        else:
+            (folder / "cpu.max").write_text(f"{thousandths * 100} 100000")
+    except OSError as error:
+        raise Unmeasurable(f"no control group with a quota can be made: {error}") from error
+    try:
+        yield ["sh", "-c", f'echo $$ >{folder}/cgroup.procs && exec "$@"', "sh"]
+    finally:
+        folder.rmdir()
+
+
+def crowd(group):
+    """Eight loads of a small model, one after the other and at once, also with half a processor."""
+    model = group.env.files.model("bf16", n_layers=4)
+    load = [group.env.load_bench, "crowd", model.directory, "--dtype", "f16", "--loads", 8]
+    memory = {"memory_nbytes": 8 * model.nbytes}
+    with quota(500) as limited:
+        todo = []
+        for what, before in (("8 loads", []), ("8 loads, half a processor", limited)):
+            todo += group.add(what, "one after the other", [*before, *load], [model.file], **memory)
+            todo += group.add(what, "at once", [*before, *load, "--at-once"], [model.file], **memory)
+        group.rounds(todo, max(group.n_rounds, LEAST_FRESH_ROUNDS))
+    for what in ("8 loads", "8 loads, half a processor"):
+        ours, in_turn = group.get(what, "at once"), group.get(what, "one after the other")
+        group.check(f"{what} at once, bf16 -> f16", ours, "one after the other", in_turn, 1)
+
+
 def for_pairs(name, function, pairs=PAIRS):
     return {f"{name}.{src}-{dst}": partial(function, src=src, dst=dst) for src, dst in pairs}
 
@@ -171,4 +209,5 @@ GROUPS = {
     **for_pairs("used", used),
     **for_pairs("others", others),
     **for_pairs("cache", cache, PAIRS[:2]),
+    "crowd": crowd,
 }

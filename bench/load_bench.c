@@ -6,6 +6,7 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -18,8 +19,8 @@ typedef struct settings {
     const char *path, *cache;
     lds_dtype dtype;
     lds_io io;
-    uint32_t n_threads;
-    bool allocator, bind, pool, huge, lazy;
+    uint32_t n_threads, n_loads;
+    bool allocator, bind, pool, huge, lazy, at_once;
 } settings;
 
 /* Memory used before, handed out once. */
@@ -131,8 +132,7 @@ static void print_result(const result *r, uint64_t n_faults_after, double walk_s
     printf("\"walk\":%.6f,\"walk_faults\":%" PRIu64 "}\n", walk_seconds, n_faults_after);
 }
 
-/* What a program before this one would have left behind: memory in the pool. */
-static void fill_pool(const settings *set, const lds_load_options *options)
+static void load_and_forget(const settings *set, const lds_load_options *options)
 {
     lds_error e = LDS_ERROR_INIT;
     lds_checkpoint *checkpoint;
@@ -161,7 +161,7 @@ static void measure_load(const settings *set)
     options.cache = set->cache;
     if (set->pool) {
         must(lds_pool_create(&options.pool, 0, &e), &e);
-        fill_pool(set, &options);
+        load_and_forget(set, &options); /* what a program before this one would have left behind */
     }
 
     double t0 = now();
@@ -223,10 +223,41 @@ static void measure_open(const settings *set)
     lds_checkpoint_close(checkpoint);
 }
 
+static void *load_once(void *ctx)
+{
+    const settings *set = ctx;
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.io = set->io;
+    options.n_threads = set->n_threads;
+    load_and_forget(set, &options);
+    return NULL;
+}
+
+/* Some loads of the same, one after the other or all at once. */
+static void measure_crowd(settings *set)
+{
+    enum { MAX_LOADS = 64 };
+    pthread_t threads[MAX_LOADS];
+    uint32_t n = set->n_loads < MAX_LOADS ? set->n_loads : MAX_LOADS;
+    double t0 = now();
+    for (uint32_t i = 0; i < n; i++) {
+        if (!set->at_once)
+            load_once(set);
+        else if (pthread_create(&threads[i], NULL, load_once, set))
+            errx(1, "no thread");
+    }
+    for (uint32_t i = 0; i < n && set->at_once; i++)
+        pthread_join(threads[i], NULL);
+    printf("{\"seconds\":%.6f,\"peak_rss_bytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 "}\n", now() - t0,
+           peak_rss(), disk_nbytes());
+}
+
 static _Noreturn void usage(void)
 {
     fputs("usage: load_bench load|open PATH [--dtype DTYPE] [--io auto|map|read|uring|direct] [--threads N]\n"
-          "                  [--allocator | --bind | --pool] [--huge] [--lazy] [--cache DIR]\n",
+          "                  [--allocator | --bind | --pool] [--huge] [--lazy] [--cache DIR]\n"
+          "       load_bench crowd PATH --loads N [--at-once] [--dtype DTYPE] [--io IO] [--threads N]\n",
           stderr);
     exit(2);
 }
@@ -236,7 +267,8 @@ static const struct option long_options[] = {
     {"threads", required_argument, NULL, 't'}, {"allocator", no_argument, NULL, 'A'},
     {"bind", no_argument, NULL, 'B'},          {"huge", no_argument, NULL, 'H'},
     {"lazy", no_argument, NULL, 'L'},          {"pool", no_argument, NULL, 'P'},
-    {"cache", required_argument, NULL, 'C'},   {NULL, 0, NULL, 0},
+    {"cache", required_argument, NULL, 'C'},   {"loads", required_argument, NULL, 'n'},
+    {"at-once", no_argument, NULL, 'O'},       {NULL, 0, NULL, 0},
 };
 
 static lds_io parse_io(const char *name)
@@ -266,6 +298,8 @@ int main(int argc, char **argv)
         case 'P': set.pool = true; break;
         case 'H': set.huge = true; break;
         case 'L': set.lazy = true; break;
+        case 'n': set.n_loads = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 'O': set.at_once = true; break;
         default: usage();
         }
     }
@@ -273,6 +307,8 @@ int main(int argc, char **argv)
         measure_load(&set);
     else if (!strcmp(argv[1], "open"))
         measure_open(&set);
+    else if (!strcmp(argv[1], "crowd"))
+        measure_crowd(&set);
     else
         usage();
     return 0;

@@ -27,7 +27,7 @@ SECTIONS = [
     (
         "Hot: the files are in the page cache",
         "benchmarks.svg",
-        ("machine", "same", "fresh.", "used.", "others.", "cache."),
+        ("machine", "same", "fresh.", "used.", "others.", "cache.", "crowd"),
         """\
 Before each run the kernel confirms that the files' pages are all in its cache, and a run that went to the
 disk is thrown away; Run:ai and fastsafetensors go to the disk of their own accord. Before a run that takes
@@ -295,10 +295,13 @@ def section(heading, picture, notes, groups):
     return parts
 
 
-def write_docs(groups, directory):
+def write_docs(groups, missing, directory):
+    """From the results of groups; the names of those that there are no results of are missing."""
     reached, judged = n_judged(groups)
     few = " of few layers" if any(results["quick"] for results in groups) else ""
     parts = [HEAD.format(reached=reached, judged=judged, few=few).rstrip(), *where_and_when(groups)]
+    if missing:
+        parts.append("Groups that were not measured: " + ", ".join(f"`{name}`" for name in missing) + ".")
     directory.mkdir(parents=True, exist_ok=True)
     for heading, picture, names, notes in SECTIONS:
         some = [results for results in groups if belongs(results["group"], names)]

@@ -98,7 +98,8 @@ def main():
     if args.docs:
         if not results:
             sys.exit(f"bench: nothing is saved in {directory}")
-        report.write_docs(results, args.docs)
+        found = {result["group"] for result in results}
+        report.write_docs(results, [name for name in GROUPS if name not in found], args.docs)
     if failed:
         sys.exit(f"bench: not measured: {' '.join(failed)}")
 

@@ -111,7 +111,7 @@ def columns(group):
             mib,
             "twice the slice + a page a row",
             bound / (1 << 20),
-            None,
+            1,
             "MiB",
         )
         group.check(f"{what}, cold", ours, "a read for each row", group.get(what, "a read for each row"), 1)

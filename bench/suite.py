@@ -54,11 +54,12 @@ class Files:
     def __init__(self, work, loadstone, quick):
         self.work, self.loadstone, self.n_layers = work, loadstone, 4 if quick else 30
 
-    def model(self, dtype):
-        directory = self.work / f"transformer-{self.n_layers}-{dtype}"
+    def model(self, dtype, n_layers=None):
+        n_layers = n_layers or self.n_layers
+        directory = self.work / f"transformer-{n_layers}-{dtype}"
         if not directory.exists():
             say(f"making {directory.name}")
-        make_checkpoint.make_transformer(self.loadstone, directory, dtype, self.n_layers)
+        make_checkpoint.make_transformer(self.loadstone, directory, dtype, n_layers)
         return Model(directory, dtype)
 
     def many(self, n):
