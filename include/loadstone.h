@@ -951,7 +951,7 @@ LDS_API void lds_cache_list_free(lds_cache_list *list);
 /*
  * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. Processes that have an
  * entry mapped keep it. *removed_nbytes, unless it is NULL, is how much went. Any process may use the folder
- * meanwhile.
+ * meanwhile, for other files, too: those stay.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes,
                                                  uint64_t *removed_nbytes, lds_error *err);

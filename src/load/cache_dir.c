@@ -151,16 +151,30 @@ typedef struct found_list {
     uint64_t nbytes;
 } found_list;
 
-static bool ends_in(const char *name, const char *end)
+/* What follows the key in a name that begins with one, or NULL. The folder may have other people's files. */
+static const char *after_key(const char *name)
 {
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
+    enum { KEY_LENGTH = LDS_CACHE_KEY_SIZE - 1 };
+    return strspn(name, "0123456789abcdef") == KEY_LENGTH ? name + KEY_LENGTH : NULL;
 }
 
 static bool is_entry(const char *name)
 {
-    return strspn(name, "0123456789abcdef") == LDS_CACHE_KEY_SIZE - 1 &&
-           !strcmp(name + LDS_CACHE_KEY_SIZE - 1, suffix);
+    const char *rest = after_key(name);
+    return rest && !strcmp(rest, suffix);
+}
+
+static bool is_lock(const char *name)
+{
+    const char *rest = after_key(name);
+    return rest && !strcmp(rest, lock_suffix);
+}
+
+static bool is_temporary(const char *name)
+{
+    const char *rest = after_key(name);
+    size_t n_digits = rest && *rest == '-' ? strspn(rest + 1, "0123456789") : 0;
+    return n_digits && !strcmp(rest + 1 + n_digits, temporary_suffix);
 }
 
 /* Remove a lock or a temporary file whose writer is gone. */
@@ -211,7 +225,7 @@ static lds_status find_all(found_list *list, const lds_cache_dir *dir, bool clea
     for (struct dirent *e; !status && (e = readdir(folder));) {
         if (is_entry(e->d_name))
             status = note(list, dir, e->d_name, err);
-        else if (clean && (ends_in(e->d_name, lock_suffix) || ends_in(e->d_name, temporary_suffix)))
+        else if (clean && (is_lock(e->d_name) || is_temporary(e->d_name)))
             remove_stale(dir, e->d_name);
     }
     closedir(folder);

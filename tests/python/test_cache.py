@@ -175,6 +175,25 @@ def test_list_and_clear(loadstone, model, cache, tmp_path):
     assert "expected list or clear, found 'empty'" in done.stderr
 
 
+def test_other_files_are_left_alone(loadstone, model, cache):
+    """A folder that is used for other things, too: only names that the cache gives are its own."""
+    key = "0123456789abcdef" * 2
+    ours = [f"{key}.lock", f"{key}-1.tmp", f"{key}-4194304.tmp"]
+    others = ["Cargo.lock", "yarn.lock", ".lock", "notes.tmp", ".tmp", "model.safetensors", f"{key}.tmp"]
+    others += [f"{key}-.tmp", f"{key}-x1.tmp", f"{key}-1.tmp.tmp", f"{key}0.lock", f"{key[1:]}.lock"]
+    others += [f"{key.upper()}.lock", f"{key.upper()}.safetensors", f"{key}-1.lock", f"{key}.safetensors~"]
+    cache.mkdir()
+    for name in ours + others:
+        (cache / name).write_text("to be kept")
+    (cache / f"{'f' * 32}.safetensors").mkdir()
+    assert loadstone.json("load", model, "-d", "f32", f"--cache={cache}")["cache"] == "stored"
+    assert not any((cache / name).exists() for name in ours)
+    (listed,) = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
+    assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": listed["bytes"]}
+    assert {p.name for p in cache.iterdir()} == {*others, f"{'f' * 32}.safetensors"}
+    assert all((cache / name).read_text() == "to be kept" for name in others)
+
+
 def test_a_folder_that_cannot_be_had(loadstone, model, tmp_path):
     (tmp_path / "file").write_text("")
     found = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/file/cache")
