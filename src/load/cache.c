@@ -67,11 +67,13 @@ static void add_time(XXH3_state_t *state, struct timespec t)
     add_u64(state, (uint64_t)t.tv_nsec);
 }
 
+/* What the file was when it was opened: an entry of what it has become since is not what is to be loaded. */
 static lds_status add_file(XXH3_state_t *state, const lds_file *file, lds_error *err)
 {
     struct stat st;
     if (fstat(file->fd, &st))
         return lds_fail_errno(err, LDS_ERR_IO, errno, "its status cannot be read");
+    LDS_TRY(lds_file_check_unchanged(file, err));
     char *path = realpath(file->path, NULL);
     add_text(state, path ? path : file->path);
     free(path);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "src/base/error.h"
 #include "tests/unit/faults.h"
@@ -71,11 +72,8 @@ int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
     return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
 }
 
-static int set_up(void **state)
+static void write_model(const char *path)
 {
-    (void)state;
-    folder = make_folder();
-    snprintf(cache, sizeof cache, "%s/cache", folder);
     uint16_t *values = calloc(N + 2, sizeof *values);
     assert_non_null(values);
     for (int i = 0; i < N + 2; i++)
@@ -85,9 +83,17 @@ static int set_up(void **state)
              "{\"a\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[0,%d]},"
              "\"b\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[%d,%d]}}",
              N, 2 * N, 2 * N, 2 * N + 4);
-    const char *path = in_folder(folder, "m.safetensors");
     write_safetensors(path, header, values, 2 * N + 4);
     free(values);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder = make_folder();
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    const char *path = in_folder(folder, "m.safetensors");
+    write_model(path);
     return lds_checkpoint_open(&checkpoint, path, NULL, NULL);
 }
 
@@ -219,6 +225,51 @@ static void plain_file_systems_will_do(void **state)
     }
 }
 
+static lds_status load_plain(const lds_checkpoint *from, const char **what, lds_error *err)
+{
+    static char said[256];
+    lds_network *network;
+    lds_report *report;
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.cache = cache;
+    assert_int_equal(lds_network_from_checkpoint(&network, from, LDS_F32, NULL), LDS_OK);
+    lds_status status = lds_load(network, from, &options, &report, err);
+    if (!status) {
+        lds_report_stats stats = {.struct_size = sizeof stats};
+        lds_report_get_stats(report, &stats);
+        snprintf(said, sizeof said, "%s", stats.cache);
+        *what = said;
+    }
+    lds_report_free(report);
+    lds_network_free(network);
+    return status;
+}
+
+/* The entry is that of what the file has become, and not of what was opened. */
+static void a_source_that_changed_is_no_hit(void **state)
+{
+    (void)state;
+    const char *path = in_folder(folder, "changed.safetensors"), *what = NULL;
+    write_model(path);
+    lds_checkpoint *before, *after;
+    assert_int_equal(lds_checkpoint_open(&before, path, NULL, NULL), LDS_OK);
+    write_model(path);
+    const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(lds_checkpoint_open(&after, path, NULL, NULL), LDS_OK);
+    assert_int_equal(load_plain(after, &what, NULL), LDS_OK);
+    assert_string_equal(what, "stored");
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(load_plain(before, &what, &err), LDS_ERR_CHANGED);
+    assert_non_null(strstr(err.message, "changed.safetensors: changed since it was opened: it has been"));
+    assert_int_equal(load_plain(after, &what, NULL), LDS_OK);
+    assert_string_equal(what, "hit");
+    lds_checkpoint_close(before);
+    lds_checkpoint_close(after);
+    clear();
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -240,9 +291,8 @@ static void options_are_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(whatever_fails_there_is_no_half_entry),
-        cmocka_unit_test(plain_file_systems_will_do),
+        cmocka_unit_test(every_allocation_may_fail),  cmocka_unit_test(whatever_fails_there_is_no_half_entry),
+        cmocka_unit_test(plain_file_systems_will_do), cmocka_unit_test(a_source_that_changed_is_no_hit),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
