@@ -130,6 +130,14 @@ static lds_status map_cached(load *l, lds_error *err)
     return nbytes ? lds_storage_new(&l->cached.arena, nbytes, NULL, err) : LDS_OK;
 }
 
+/* Pages of files, as far as the plan would have them present. */
+static lds_status bring_in(lds_transfers *transfers, lds_error *err)
+{
+    if (transfers->plan->is_prefetched)
+        LDS_TRY(lds_transfers_prefetch(transfers, err));
+    return transfers->plan->is_lazy ? LDS_OK : lds_transfers_populate(transfers, err);
+}
+
 static lds_status take_memory(load *l, lds_error *err)
 {
     if (l->plan->stats.mapped_nbytes)
@@ -138,12 +146,8 @@ static lds_status take_memory(load *l, lds_error *err)
         LDS_TRY(map_cached(l, err));
     if (l->plan->arena_nbytes)
         LDS_TRY(take_arena(l, err));
-    if (l->plan->is_prefetched)
-        LDS_TRY(lds_transfers_prefetch(&l->transfers, err));
-    if (l->plan->is_lazy)
-        return LDS_OK;
-    LDS_TRY(lds_transfers_populate(&l->transfers, err));
-    return l->cache.plan ? lds_transfers_populate(&l->cached, err) : LDS_OK;
+    LDS_TRY(bring_in(&l->transfers, err));
+    return l->cache.plan ? bring_in(&l->cached, err) : LDS_OK;
 }
 
 static lds_status initialise(load *l, lds_error *err)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "src/base/error.h"
@@ -26,6 +27,8 @@ static enum {
     N_FAILURES
 } failure; /* that the next calls have */
 static int fails_with;
+static uint64_t free_nbytes;               /* that the machine has, or 0 for what it has */
+static atomic_uint_fast64_t wished_nbytes; /* that the kernel was asked to read into the page cache */
 
 static bool fails(int which)
 {
@@ -45,6 +48,11 @@ int __real_linkat(int from, const char *old, int to, const char *name, int flags
 int __wrap_linkat(int from, const char *old, int to, const char *name, int flags);
 int __real_openat64(int dir, const char *path, int flags, mode_t mode);
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode);
+
+int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
+uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
+uint64_t __wrap_lds_memory_available_in(const char *root, bool *by_cgroup);
 
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes)
 {
@@ -70,6 +78,19 @@ int __wrap_linkat(int from, const char *old, int to, const char *name, int flags
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
 {
     return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
+}
+
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice)
+{
+    if (advice == POSIX_FADV_WILLNEED)
+        atomic_fetch_add(&wished_nbytes, (uint64_t)nbytes);
+    return __real_posix_fadvise64(fd, offset, nbytes, advice);
+}
+
+uint64_t __wrap_lds_memory_available_in(const char *root, bool *by_cgroup)
+{
+    *by_cgroup = false;
+    return free_nbytes ? free_nbytes : __real_lds_memory_available_in(root, by_cgroup);
 }
 
 static void write_model(const char *path)
@@ -225,32 +246,64 @@ static void plain_file_systems_will_do(void **state)
     }
 }
 
-static lds_status load_plain(const lds_checkpoint *from, const char **what, lds_error *err)
+/* What one load came to. */
+typedef struct outcome {
+    char cache[256];
+    const char *fallback; /* a string constant */
+    uint64_t done_nbytes; /* that the callback was told last */
+} outcome;
+
+static int watch(void *ctx, const lds_progress *progress)
 {
-    static char said[256];
-    lds_network *network;
-    lds_report *report;
+    outcome *o = ctx;
+    o->done_nbytes = progress->done_nbytes;
+    return 0;
+}
+
+static lds_load_options cached(void)
+{
     lds_load_options options;
     lds_load_options_init(&options, sizeof options);
     options.cache = cache;
+    options.n_threads = 2;
+    return options;
+}
+
+/* Load as F32, with the progress in the outcome. */
+static lds_status load_as(outcome *o, const lds_checkpoint *from, lds_load_options options, lds_error *err)
+{
+    lds_network *network;
+    lds_report *report;
+    *o = (outcome){0};
+    options.progress = watch;
+    options.progress_ctx = o;
     assert_int_equal(lds_network_from_checkpoint(&network, from, LDS_F32, NULL), LDS_OK);
     lds_status status = lds_load(network, from, &options, &report, err);
     if (!status) {
         lds_report_stats stats = {.struct_size = sizeof stats};
         lds_report_get_stats(report, &stats);
-        snprintf(said, sizeof said, "%s", stats.cache);
-        *what = said;
+        snprintf(o->cache, sizeof o->cache, "%s", stats.cache);
+        o->fallback = stats.fallback;
     }
     lds_report_free(report);
     lds_network_free(network);
     return status;
 }
 
+/* The same for one that succeeds. */
+static outcome load_ok(const lds_checkpoint *from, lds_load_options options)
+{
+    outcome o;
+    assert_int_equal(load_as(&o, from, options, NULL), LDS_OK);
+    return o;
+}
+
 /* The entry is that of what the file has become, and not of what was opened. */
 static void a_source_that_changed_is_no_hit(void **state)
 {
     (void)state;
-    const char *path = in_folder(folder, "changed.safetensors"), *what = NULL;
+    const char *path = in_folder(folder, "changed.safetensors");
+    outcome o;
     write_model(path);
     lds_checkpoint *before, *after;
     assert_int_equal(lds_checkpoint_open(&before, path, NULL, NULL), LDS_OK);
@@ -258,15 +311,63 @@ static void a_source_that_changed_is_no_hit(void **state)
     const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
     assert_int_equal(lds_checkpoint_open(&after, path, NULL, NULL), LDS_OK);
-    assert_int_equal(load_plain(after, &what, NULL), LDS_OK);
-    assert_string_equal(what, "stored");
+    assert_string_equal(load_ok(after, cached()).cache, "stored");
     lds_error err = LDS_ERROR_INIT;
-    assert_int_equal(load_plain(before, &what, &err), LDS_ERR_CHANGED);
+    assert_int_equal(load_as(&o, before, cached(), &err), LDS_ERR_CHANGED);
     assert_non_null(strstr(err.message, "changed.safetensors: changed since it was opened: it has been"));
-    assert_int_equal(load_plain(after, &what, NULL), LDS_OK);
-    assert_string_equal(what, "hit");
+    assert_string_equal(load_ok(after, cached()).cache, "hit");
     lds_checkpoint_close(before);
     lds_checkpoint_close(after);
+    clear();
+}
+
+/* An entry of 80 MiB, of a file without a byte on the disk. */
+static lds_checkpoint *open_large(void)
+{
+    enum { NBYTES = 40 << 20 };
+    char header[256];
+    lds_checkpoint *large;
+    const char *path = in_folder(folder, "large.safetensors");
+    snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[0,%d]}}",
+             NBYTES / 2, NBYTES);
+    write_safetensors(path, header, NULL, 0);
+    assert_int_equal(truncate(path, (off_t)(8 + strlen(header) + NBYTES)), 0);
+    assert_int_equal(lds_checkpoint_open(&large, path, NULL, NULL), LDS_OK);
+    return large;
+}
+
+static void an_entry_larger_than_free_memory_is_left_to_first_use(void **state)
+{
+    (void)state;
+    lds_checkpoint *large = open_large();
+    assert_string_equal(load_ok(large, cached()).cache, "stored");
+    outcome o = load_ok(large, cached());
+    assert_string_equal(o.cache, "hit");
+    assert_null(o.fallback);
+    assert_true(o.done_nbytes > 0);
+    free_nbytes = 70 << 20;
+    o = load_ok(large, cached());
+    assert_string_equal(o.cache, "hit");
+    assert_string_equal(o.fallback, "larger than free memory: pages are read on first use");
+    assert_int_equal(o.done_nbytes, 0);
+    lds_load_options options = cached();
+    options.prefetch = options.lazy = true;
+    assert_string_equal(load_ok(large, options).fallback, "larger than free memory: not prefetched");
+    free_nbytes = 0;
+    lds_checkpoint_close(large);
+    clear();
+}
+
+/* On a hit the kernel is asked to read the entry, which is what will be used. */
+static void an_entry_is_prefetched(void **state)
+{
+    (void)state;
+    assert_string_equal(load_ok(checkpoint, cached()).cache, "stored");
+    lds_load_options options = cached();
+    options.prefetch = options.lazy = true;
+    atomic_store(&wished_nbytes, 0);
+    assert_string_equal(load_ok(checkpoint, options).cache, "hit");
+    assert_true(atomic_load(&wished_nbytes) >= sizeof(float) * N);
     clear();
 }
 
@@ -291,8 +392,12 @@ static void options_are_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_allocation_may_fail),  cmocka_unit_test(whatever_fails_there_is_no_half_entry),
-        cmocka_unit_test(plain_file_systems_will_do), cmocka_unit_test(a_source_that_changed_is_no_hit),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(whatever_fails_there_is_no_half_entry),
+        cmocka_unit_test(plain_file_systems_will_do),
+        cmocka_unit_test(a_source_that_changed_is_no_hit),
+        cmocka_unit_test(an_entry_larger_than_free_memory_is_left_to_first_use),
+        cmocka_unit_test(an_entry_is_prefetched),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
