@@ -678,7 +678,10 @@ typedef enum lds_io {
     LDS_IO_DIRECT = 4 /* the same past the page cache: what is in it is neither used nor pushed out */
 } lds_io;
 
-/* How far a load has come. */
+/*
+ * How far a load has come. Bytes of the checkpoint are those of a cache's entry where that is mapped in its place;
+ * pages that are left to be read on first use do not count.
+ */
 typedef struct lds_progress {
     size_t struct_size;
     uint64_t done_nbytes;  /* bytes of the checkpoint that are in place */

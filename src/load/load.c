@@ -236,12 +236,19 @@ static lds_status fill_cache(load *l, lds_error *err)
                   : lds_report_note_cache(report, err, "stored");
 }
 
+/* What progress is told of. */
+static uint64_t nbytes_of(const lds_plan *plan)
+{
+    return plan->stats.read_nbytes + (plan->is_lazy ? 0 : plan->stats.mapped_nbytes);
+}
+
 /* The steps up to the point of no return, each with its time. */
 static lds_status execute(load *l, lds_error *err)
 {
     lds_report_stats *stats = &l->plan->report->stats;
     end_phase(l, "plan", &stats->plan_seconds);
     LDS_TRY(look_into_cache(l, err));
+    l->total_nbytes = nbytes_of(l->plan) + (l->cache.plan ? nbytes_of(l->cache.plan) : 0);
     end_phase(l, "cache", &stats->cache_seconds);
     LDS_TRY(take_memory(l, err));
     end_phase(l, "memory", &stats->memory_seconds);
@@ -297,7 +304,6 @@ lds_status lds_load(lds_network *network, const lds_checkpoint *checkpoint, cons
     l.transfers.done_nbytes = &l.done_nbytes;
     l.transfers.tick = checked.progress ? tick : NULL;
     l.transfers.tick_ctx = &l;
-    l.total_nbytes = l.plan->stats.read_nbytes + (l.plan->is_lazy ? 0 : l.plan->stats.mapped_nbytes);
     l.transfers.trace = l.lane.trace = checked.trace;
     l.transfers.trace_load = l.lane.load = lds_trace_begin_load(checked.trace, checkpoint->path);
     l.cached = l.transfers;

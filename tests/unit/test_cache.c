@@ -249,14 +249,15 @@ static void plain_file_systems_will_do(void **state)
 /* What one load came to. */
 typedef struct outcome {
     char cache[256];
-    const char *fallback; /* a string constant */
-    uint64_t done_nbytes; /* that the callback was told last */
+    const char *fallback;               /* a string constant */
+    uint64_t done_nbytes, total_nbytes; /* that the callback was told last */
 } outcome;
 
 static int watch(void *ctx, const lds_progress *progress)
 {
     outcome *o = ctx;
     o->done_nbytes = progress->done_nbytes;
+    o->total_nbytes = progress->total_nbytes;
     return 0;
 }
 
@@ -371,6 +372,27 @@ static void an_entry_is_prefetched(void **state)
     clear();
 }
 
+static void progress_is_that_of_what_is_brought_in(void **state)
+{
+    (void)state;
+    const uint64_t source_nbytes = sizeof(uint16_t) * (N + 2), entry_nbytes = sizeof(float) * (N + 2);
+    outcome o = load_ok(checkpoint, cached());
+    assert_string_equal(o.cache, "stored");
+    assert_int_equal(o.done_nbytes, source_nbytes);
+    assert_int_equal(o.total_nbytes, source_nbytes);
+    o = load_ok(checkpoint, cached());
+    assert_string_equal(o.cache, "hit");
+    assert_int_equal(o.done_nbytes, entry_nbytes);
+    assert_int_equal(o.total_nbytes, entry_nbytes);
+    lds_load_options options = cached();
+    options.lazy = true;
+    o = load_ok(checkpoint, options);
+    assert_string_equal(o.cache, "hit");
+    assert_int_equal(o.done_nbytes, 0);
+    assert_int_equal(o.total_nbytes, 0);
+    clear();
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -398,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_source_that_changed_is_no_hit),
         cmocka_unit_test(an_entry_larger_than_free_memory_is_left_to_first_use),
         cmocka_unit_test(an_entry_is_prefetched),
+        cmocka_unit_test(progress_is_that_of_what_is_brought_in),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
