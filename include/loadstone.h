@@ -759,8 +759,8 @@ typedef struct lds_load_options {
      */
     const char *cache;
     /*
-     * Most that the folder's entries may have together; to make room, those go first that were used least
-     * recently. Default 0: 64 GiB.
+     * Most that the folder's entries may have together, whoever writes them. When a new one is there, those go
+     * that were used least recently; earlier only where the disk is full. Default 0: 64 GiB.
      */
     uint64_t cache_nbytes;
     lds_trace *trace; /* notes when each thread did what; default NULL */

@@ -363,6 +363,8 @@ typedef struct piece {
 } piece;
 
 typedef struct writing {
+    const lds_cache *cache;
+    uint64_t max_nbytes; /* that the folder's entries may have together */
     const lds_transfers *transfers;
     const lds_target **targets; /* those that are kept, those with the largest elements first */
     size_t n_targets;
@@ -504,11 +506,36 @@ static lds_status write_worker(void *ctx, uint32_t worker, const atomic_bool *st
     return LDS_OK;
 }
 
-static lds_status write_file(writing *w, time_t written, lds_error *err)
+/* 0, or why not. A file system that cannot set room aside can say how much it has. */
+static int set_aside(const writing *w, uint64_t nbytes)
+{
+    if (!fallocate(w->fd, 0, 0, (off_t)nbytes))
+        return 0;
+    int why = errno;
+    if (why == EOPNOTSUPP || why == ENOSYS)
+        return lds_cache_free_nbytes(&w->cache->dir) < nbytes ? ENOSPC : 0;
+    (void)!ftruncate(w->fd, 0); /* what was set aside before there was no more */
+    return why;
+}
+
+/*
+ * Before anything is written there is room for all of it. Entries go for it only if the cap would have them go
+ * anyway, and if that is enough: else the write would fail, and they would be missed.
+ */
+static lds_status reserve(const writing *w, lds_error *err)
 {
     uint64_t whole = w->header_nbytes + w->data_nbytes;
-    if (fallocate(w->fd, 0, 0, (off_t)whole) && errno != EOPNOTSUPP && errno != ENOSYS)
-        return lds_fail_errno(err, LDS_ERR_IO, errno, "has no room for %.2f GB", (double)whole / 1e9);
+    int why = set_aside(w, whole);
+    if (why == ENOSPC && lds_cache_make_room(&w->cache->dir, w->max_nbytes - whole, whole))
+        why = set_aside(w, whole);
+    if (why)
+        return lds_fail_errno(err, LDS_ERR_IO, why, "has no room for %.2f GB", (double)whole / 1e9);
+    return LDS_OK;
+}
+
+static lds_status write_file(writing *w, time_t written, lds_error *err)
+{
+    LDS_TRY(reserve(w, err));
     lds_team team = {write_worker, w, w->transfers->tick, w->transfers->tick_ctx, &w->give_way};
     LDS_TRY(lds_team_run(&team, w->n_pieces, w->transfers->plan->max_threads, err));
     char digest[DIGEST_TEXT_SIZE];
@@ -521,32 +548,44 @@ static lds_status write_file(writing *w, time_t written, lds_error *err)
     return LDS_OK;
 }
 
-static lds_status store_in_file(writing *w, const lds_cache *cache, time_t written, lds_error *err)
+/* Others go when it is there: a write that fails costs none of them. */
+static lds_status publish(const writing *w, const char *temporary, lds_error *err)
 {
-    char temporary[LDS_CACHE_NAME_SIZE + 32], name[LDS_CACHE_NAME_SIZE];
-    LDS_TRY(lds_cache_create(&w->fd, temporary, &cache->dir, cache->key, err));
-    snprintf(name, sizeof name, "%s.safetensors", cache->key);
+    const lds_cache_dir *dir = &w->cache->dir;
+    char name[LDS_CACHE_NAME_SIZE];
+    snprintf(name, sizeof name, "%s.safetensors", w->cache->key);
+    LDS_TRY(lds_cache_publish(w->fd, temporary, dir, name, err));
+    lds_status status = lds_cache_evict(dir, w->max_nbytes, name, NULL, err);
+    if (status)
+        unlinkat(dir->fd, name, 0);
+    return status;
+}
+
+static lds_status store_in_file(writing *w, time_t written, lds_error *err)
+{
+    char temporary[LDS_CACHE_NAME_SIZE + 32];
+    const lds_cache_dir *dir = &w->cache->dir;
+    LDS_TRY(lds_cache_create(&w->fd, temporary, dir, w->cache->key, err));
     lds_status status = write_file(w, written, err);
     if (!status)
-        status = lds_cache_publish(w->fd, temporary, &cache->dir, name, err);
+        status = publish(w, temporary, err);
     if (status && *temporary)
-        unlinkat(cache->dir.fd, temporary, 0);
+        unlinkat(dir->fd, temporary, 0);
     close(w->fd);
     return status;
 }
 
-static lds_status store_locked(writing *w, const lds_cache *cache, uint64_t max_nbytes, lds_error *err)
+static lds_status store_locked(writing *w, lds_error *err)
 {
     time_t written = time(NULL);
     LDS_TRY(list_targets(w, err));
-    LDS_TRY(compose_header(w, cache->key, written, err));
+    LDS_TRY(compose_header(w, w->cache->key, written, err));
     LDS_TRY(cut_pieces(w, err));
     uint64_t whole = w->header_nbytes + w->data_nbytes;
-    if (whole > max_nbytes)
+    if (whole > w->max_nbytes)
         return lds_fail(err, LDS_ERR_MEMORY, "may have %.2f GB, and this needs %.2f GB",
-                        (double)max_nbytes / 1e9, (double)whole / 1e9);
-    LDS_TRY(lds_cache_evict(&cache->dir, max_nbytes - whole, NULL, err));
-    return store_in_file(w, cache, written, err);
+                        (double)w->max_nbytes / 1e9, (double)whole / 1e9);
+    return store_in_file(w, written, err);
 }
 
 lds_status lds_cache_store(const lds_cache *cache, const lds_transfers *transfers,
@@ -557,9 +596,12 @@ lds_status lds_cache_store(const lds_cache *cache, const lds_transfers *transfer
         return lds_fail(err, LDS_ERR_IO,
                         "another process is writing the same, or nothing can be written to %s",
                         cache->dir.path);
-    writing w = {.transfers = transfers};
-    lds_status status =
-        store_locked(&w, cache, options->cache_nbytes ? options->cache_nbytes : DEFAULT_MAX_NBYTES, err);
+    writing w = {
+        .cache = cache,
+        .transfers = transfers,
+        .max_nbytes = options->cache_nbytes ? options->cache_nbytes : DEFAULT_MAX_NBYTES,
+    };
+    lds_status status = store_locked(&w, err);
     if (status && status != LDS_ERR_CANCELLED)
         lds_error_context(err, status, cache->dir.path, NULL);
     free(w.targets);

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
@@ -234,19 +236,65 @@ static lds_status find_all(found_list *list, const lds_cache_dir *dir, bool clea
     return status;
 }
 
-lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
-                           lds_error *err)
+/*
+ * Of those that evict at once each might spare its own entry and remove the other's. Whoever holds the lock has it
+ * for moments, unless it was stopped: that is no reason to wait for long.
+ */
+static void lock_folder(const lds_cache_dir *dir)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    for (int i = 0; i < 200 && flock(dir->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK; i++)
+        nanosleep(&pause, NULL);
+}
+
+/* Returns how much went. */
+static uint64_t evict(const lds_cache_dir *dir, const found_list *list, uint64_t keep_nbytes,
+                      const char *spared)
+{
+    uint64_t left = list->nbytes;
+    for (size_t i = 0; i < list->n && left > keep_nbytes; i++) {
+        const found *f = &list->data[i];
+        if (spared && !strcmp(f->name, spared))
+            continue;
+        if (!unlinkat(dir->fd, f->name, 0) || errno == ENOENT)
+            left -= f->nbytes;
+    }
+    return list->nbytes - left;
+}
+
+lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
+                           uint64_t *removed_nbytes, lds_error *err)
 {
     found_list list = {0};
+    lock_folder(dir);
     lds_status status = find_all(&list, dir, true, err);
-    uint64_t left = list.nbytes;
-    for (size_t i = 0; !status && i < list.n && left > keep_nbytes; i++)
-        if (!unlinkat(dir->fd, list.data[i].name, 0) || errno == ENOENT)
-            left -= list.data[i].nbytes;
+    uint64_t removed = status ? 0 : evict(dir, &list, keep_nbytes, spared);
+    flock(dir->fd, LOCK_UN);
     if (removed_nbytes)
-        *removed_nbytes = list.nbytes - left;
+        *removed_nbytes = removed;
     free(list.data);
     return status;
+}
+
+uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir)
+{
+    struct statvfs fs;
+    return fstatvfs(dir->fd, &fs) ? UINT64_MAX : (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes)
+{
+    found_list list = {0};
+    uint64_t room = lds_cache_free_nbytes(dir), removed = 0;
+    if (room >= nbytes || find_all(&list, dir, true, NULL)) {
+        free(list.data);
+        return false;
+    }
+    for (size_t i = 0; i < list.n && list.nbytes - removed > keep_nbytes; i++)
+        removed += list.data[i].nbytes;
+    removed = removed < nbytes - room ? 0 : evict(dir, &list, keep_nbytes, NULL);
+    free(list.data);
+    return removed;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -345,7 +393,7 @@ lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes, uint64_t *remov
     lds_error problem = LDS_ERROR_INIT;
     lds_status status = lds_cache_dir_open(&folder, dir ? dir : "", false, &problem);
     if (!status)
-        status = lds_cache_evict(&folder, keep_nbytes, removed_nbytes, &problem);
+        status = lds_cache_evict(&folder, keep_nbytes, NULL, removed_nbytes, &problem);
     lds_cache_dir_close(&folder);
     if (!status || status == LDS_ERR_NOT_FOUND)
         return LDS_OK;

@@ -23,9 +23,18 @@ void lds_cache_dir_close(lds_cache_dir *dir);
 int lds_cache_lock_key(const lds_cache_dir *dir, const char *key);
 void lds_cache_unlock_key(const lds_cache_dir *dir, const char *key, int fd);
 
-/* Remove what was used least recently until at most keep_nbytes are left; *removed_nbytes may be NULL. */
-lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
-                           lds_error *err);
+/*
+ * Remove what was used least recently until at most keep_nbytes are left, but not the entry of the name spared.
+ * *removed_nbytes is how much went. Both may be NULL.
+ */
+lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
+                           uint64_t *removed_nbytes, lds_error *err);
+
+/* That the folder's disk has. */
+uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
+
+/* Remove the same if it takes that for the disk to have room for nbytes, and if it does. True if entries went. */
+bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes);
 
 /* A new file in the folder that has no name yet, or a temporary one, which is then put into temporary. */
 lds_status lds_cache_create(int *fd, char temporary[static LDS_CACHE_NAME_SIZE + 32],

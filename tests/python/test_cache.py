@@ -206,22 +206,50 @@ def test_not_with_an_io_that_reads(loadstone, model, cache):
     assert done.stderr == "loadstone: options: what a cache has is mapped, which io does not allow\n"
 
 
-def test_a_disk_that_fills(loadstone, tmp_path, model):
+@pytest.fixture
+def mount_tmpfs(tmp_path):
+    """A function that mounts a file system of so many bytes, and says where."""
+    folder = tmp_path / "small"
+
+    def mount(size: int) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("nothing can be mounted here")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills(loadstone, mount_tmpfs, model):
     """The file system has no room for what is written: the load is whole, and says it."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], capture_output=True, check=False
+    small = mount_tmpfs(100 << 10)
+    found = loadstone.json("load", model, "-d", "f32", f"--cache={small}", "--digest")
+    assert found["cache"] == f"not stored: {small}: has no room for 0.00 GB: No space left on device"
+    assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
+    assert list(small.iterdir()) == []
+
+
+def test_a_full_disk_costs_no_entry_in_vain(loadstone, mount_tmpfs, tmp_path):
+    """Entries that the cap has no place for go before the write, but only if that is enough for it."""
+    small = mount_tmpfs(8 * MIB)
+    models = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path, nbytes in zip(models, (3 * MIB, 6 * MIB), strict=True):
+        save_file({"w": torch.zeros(nbytes // 4, dtype=torch.bfloat16)}, path)
+    (small / "filler").write_bytes(bytes(3 * MIB))
+    assert loadstone.json("load", models[0], "-d", "f32", f"--cache={small}")["cache"] == "stored"
+    (first,) = entries(small)
+    args = ["load", models[1], "-d", "f32", f"--cache={small}", "--cache-size", "7MiB"]
+    assert loadstone.json(*args)["cache"] == (
+        f"not stored: {small}: has no room for 0.01 GB: No space left on device"
     )
-    if mounted.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        found = loadstone.json("load", model, "-d", "f32", f"--cache={small}", "--digest")
-        assert found["cache"] == f"not stored: {small}: has no room for 0.00 GB: No space left on device"
-        assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
-        assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
+    assert entries(small) == [first]
+    (small / "filler").unlink()
+    assert loadstone.json(*args)["cache"] == "stored"
+    (second,) = entries(small)
+    assert second != first and second.stat().st_size > 6 * MIB
 
 
 def test_a_write_that_fails(loadstone, model, cache):
@@ -245,6 +273,24 @@ def test_many_processes_at_once(loadstone, model, cache):
     busy = f"not stored: another process is writing the same, or nothing can be written to {cache}"
     assert states <= {"stored", "hit", busy} and "stored" in states
     assert len(list(cache.iterdir())) == 1
+
+
+def test_many_stores_keep_to_the_cap(loadstone, tmp_path, cache):
+    """Each has its place when it begins to write; together they have not."""
+    models = [tmp_path / f"{i}.safetensors" for i in range(6)]
+    for path in models:
+        save_file({"w": torch.zeros(4 * MIB, dtype=torch.bfloat16)}, path)
+    cap = 40 * MIB
+    for _ in range(3):
+        command = ["-d", "f32", f"--cache={cache}", f"--cache-size={cap}", "--json"]
+        running = [
+            subprocess.Popen([loadstone.path, "load", path, *command], stdout=subprocess.PIPE)
+            for path in models
+        ]
+        reports = [json.loads(process.communicate()[0]) for process in running]
+        assert {r["cache"] for r in reports} <= {"stored", "hit"}
+        assert 1 <= len(entries(cache)) <= 2
+        assert sum(p.stat().st_size for p in cache.iterdir()) <= cap
 
 
 @pytest.mark.parametrize("has_tmpfile", [True, False])

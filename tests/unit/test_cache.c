@@ -393,6 +393,30 @@ static void progress_is_that_of_what_is_brought_in(void **state)
     clear();
 }
 
+static void a_write_that_fails_costs_no_entry(void **state)
+{
+    (void)state;
+    const char *path = in_folder(folder, "other.safetensors");
+    lds_checkpoint *other;
+    write_model(path);
+    assert_int_equal(lds_checkpoint_open(&other, path, NULL, NULL), LDS_OK);
+    lds_load_options options = cached();
+    options.cache_nbytes = 6 * N; /* an entry has 4 * N and a header */
+    assert_string_equal(load_ok(checkpoint, options).cache, "stored");
+    for (int which = PWRITE; which <= LINKAT; which++) {
+        failure = (unsigned)which;
+        fails_with = EIO;
+        outcome o = load_ok(other, options);
+        failure = NONE;
+        assert_int_equal(strncmp(o.cache, "not stored: ", 12), 0);
+        assert_string_equal(load_ok(checkpoint, options).cache, "hit");
+    }
+    assert_string_equal(load_ok(other, options).cache, "stored");
+    assert_int_equal(n_entries(), 1);
+    lds_checkpoint_close(other);
+    clear();
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -421,6 +445,7 @@ int main(void)
         cmocka_unit_test(an_entry_larger_than_free_memory_is_left_to_first_use),
         cmocka_unit_test(an_entry_is_prefetched),
         cmocka_unit_test(progress_is_that_of_what_is_brought_in),
+        cmocka_unit_test(a_write_that_fails_costs_no_entry),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
