@@ -592,10 +592,12 @@ lds_status lds_cache_store(const lds_cache *cache, const lds_transfers *transfer
                            const lds_load_options *options, lds_error *err)
 {
     int lock = lds_cache_lock_key(&cache->dir, cache->key);
-    if (lock < 0)
-        return lds_fail(err, LDS_ERR_IO,
-                        "another process is writing the same, or nothing can be written to %s",
-                        cache->dir.path);
+    if (lock < 0 && errno == EWOULDBLOCK)
+        return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
+    if (lock < 0) {
+        lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be written to");
+        return lds_error_context(err, LDS_ERR_IO, cache->dir.path, NULL);
+    }
     writing w = {
         .cache = cache,
         .transfers = transfers,

@@ -74,7 +74,9 @@ static int lock_file(const lds_cache_dir *dir, const char *name, int how)
 {
     int fd = openat(dir->fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd >= 0 && flock(fd, how)) {
+        int why = errno;
         close(fd);
+        errno = why;
         return -1;
     }
     return fd;

@@ -17,8 +17,8 @@ lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, l
 void lds_cache_dir_close(lds_cache_dir *dir);
 
 /*
- * The right to write the entry of a key: a locked descriptor for close(), or -1 if another process has it. What
- * a process that was killed has left locks nobody out.
+ * The right to write the entry of a key: a locked descriptor for close(), or -1 with errno, EWOULDBLOCK if
+ * another load has it. What a process that was killed has left locks nobody out.
  */
 int lds_cache_lock_key(const lds_cache_dir *dir, const char *key);
 void lds_cache_unlock_key(const lds_cache_dir *dir, const char *key, int fd);
