@@ -558,3 +558,17 @@ bool lds_json_skip(lds_json *json, lds_json_token token)
     }
     return token != LDS_JSON_ERROR;
 }
+
+const char *lds_json_escape(char out[static 8], const char **text)
+{
+    uint8_t c = (uint8_t) * *text;
+    size_t nbytes = c < 0x80 ? 1 : utf8_nbytes(*text, *text + strnlen(*text, 4));
+    if (c < 0x20)
+        snprintf(out, 8, "\\u%04x", c);
+    else if (c == '"' || c == '\\')
+        snprintf(out, 8, "\\%c", c);
+    else
+        snprintf(out, 8, "%.*s", nbytes ? (int)nbytes : 6, nbytes ? *text : "\\ufffd");
+    *text += nbytes ? nbytes : 1;
+    return out;
+}

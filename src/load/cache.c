@@ -24,6 +24,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "src/base/json.h"
 #include "src/base/threads.h"
 #include "src/dtype/dtype.h"
 
@@ -417,13 +418,10 @@ static lds_status say(writing *w, lds_error *err, const char *format, ...)
 
 static lds_status say_string(writing *w, const char *text, lds_error *err)
 {
+    char escaped[8];
     LDS_TRY(say(w, err, "\""));
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        LDS_TRY(c < 0x20                ? say(w, err, "\\u%04x", c)
-                : c == '"' || c == '\\' ? say(w, err, "\\%c", c)
-                                        : say(w, err, "%c", c));
-    }
+    while (*text)
+        LDS_TRY(say(w, err, "%s", lds_json_escape(escaped, &text)));
     return say(w, err, "\"");
 }
 

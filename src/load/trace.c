@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "src/base/json.h"
 #include "src/base/memory.h"
 
 enum { MIN_NS = 1000 }; /* what is shorter cannot be seen */
@@ -86,16 +87,10 @@ void lds_lane_end(lds_lane *lane)
 
 static void put_string(FILE *f, const char *text)
 {
+    char escaped[8];
     fputc('"', f);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 0x20)
-            fprintf(f, "\\u%04x", c);
-        else if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", c);
-        else
-            fputc(c, f);
-    }
+    while (*text)
+        fputs(lds_json_escape(escaped, &text), f);
     fputc('"', f);
 }
 

@@ -194,6 +194,17 @@ def test_other_files_are_left_alone(loadstone, model, cache):
     assert all((cache / name).read_text() == "to be kept" for name in others)
 
 
+def test_a_path_that_is_not_utf8(loadstone, tmp_path, cache):
+    folder = tmp_path / os.fsdecode(b"mod\xe8le\xff")
+    folder.mkdir()
+    model = folder / "model.safetensors"
+    save_model(tmp_path / "model.safetensors").rename(model)
+    for state in ("stored", "hit"):
+        assert loadstone.json("load", model, "-d", "f32", f"--cache={cache}")["cache"] == state
+    (listed,) = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
+    assert listed["source"] == f"{tmp_path}/mod\ufffdle\ufffd/model.safetensors"
+
+
 def test_a_folder_that_cannot_be_had(loadstone, model, tmp_path):
     (tmp_path / "file").write_text("")
     found = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/file/cache")

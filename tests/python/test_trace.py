@@ -1,6 +1,7 @@
 """Traces: a file that trace viewers read, with a lane a worker, and phases that fill the load."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -50,6 +51,14 @@ def test_mapped_pages_are_page_faults(loadstone, model, tmp_path):
     loadstone("load", model, "--trace", path)
     spans = [e for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X" and e["tid"]]
     assert {e["name"] for e in spans} == {"page faults"}
+
+
+def test_a_path_that_is_not_utf8(loadstone, model, tmp_path):
+    other = tmp_path / os.fsdecode(b"mod\xe8le.safetensors")
+    model.rename(other)
+    loadstone("load", other, "--trace", tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text("utf-8"))["traceEvents"]
+    assert events[0]["args"]["name"] == f"{tmp_path}/mod\ufffdle.safetensors"
 
 
 def test_trace_that_cannot_be_written(loadstone, model, tmp_path):

@@ -749,6 +749,20 @@ static void doubles_of_many_digits_are_the_nearest(void **state)
     assert_true(lds_json_double(&json, &v) && v == 9007199254740994.0);
 }
 
+static void strings_are_escaped(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "a\"b\\c\n\x7F\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82\xFF\xE2\x82x\xC0\x80\xED\xA0\x80\xF0\x9F";
+    static const char expected[] =
+        "a\\\"b\\\\c\\u000a\x7F\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82\\ufffd\\ufffd\\ufffdx\\ufffd\\ufffd"
+        "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd";
+    char found[256] = "", out[8];
+    for (const char *at = text; *at;)
+        strcat(found, lds_json_escape(out, &at));
+    assert_string_equal(found, expected);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -763,6 +777,7 @@ int main(void)
         cmocka_unit_test(values_are_skipped),
         cmocka_unit_test(errors_name_the_byte_of_the_file),
         cmocka_unit_test(tokens_have_names),
+        cmocka_unit_test(strings_are_escaped),
         cmocka_unit_test(integers_are_taken_if_they_fit),
         cmocka_unit_test(nonfinite_numbers_are_taken_if_asked_for),
         cmocka_unit_test(doubles_are_the_nearest),
