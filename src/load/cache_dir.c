@@ -2,7 +2,7 @@
  * The cache's folder: finding it, giving files their names, and keeping it small.
  *
  * An entry appears under its name when it is whole and on the disk, by linkat(2) of a file that had no name
- * before, or by rename(2) where the file system cannot do that. So a process that is killed at any moment leaves
+ * before, or by rename(2) where the file system cannot do that or there is no /proc. So a process that is killed at any moment leaves
  * nothing behind, or a temporary file, which the next eviction takes away: its lock went with its writer. An entry
  * may be removed while others have it mapped; they keep it. When it was used last is its time of access, which is
  * set by hand, since most systems do not keep it.
@@ -105,11 +105,30 @@ void lds_cache_unlock_key(const lds_cache_dir *dir, const char *key, int fd)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+/* The way to give such a file its name. Without /proc there is none that takes no privileges. */
+static void path_of_fd(char path[static 64], int fd)
+{
+    snprintf(path, 64, "/proc/self/fd/%d", fd);
+}
+
+static int create_nameless(const lds_cache_dir *dir)
+{
+    char path[64];
+    int fd = openat(dir->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    path_of_fd(path, fd);
+    if (!access(path, F_OK))
+        return fd;
+    close(fd);
+    return -1;
+}
+
 lds_status lds_cache_create(int *fd, char temporary[static LDS_CACHE_NAME_SIZE + 32],
                             const lds_cache_dir *dir, const char *key, lds_error *err)
 {
     temporary[0] = 0;
-    *fd = openat(dir->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    *fd = create_nameless(dir);
     if (*fd < 0) {
         snprintf(temporary, LDS_CACHE_NAME_SIZE + 32, "%s-%ld%s", key, (long)getpid(), temporary_suffix);
         unlinkat(dir->fd, temporary, 0);
@@ -129,7 +148,7 @@ lds_status lds_cache_publish(int fd, const char *temporary, const lds_cache_dir 
         failed = renameat(dir->fd, temporary, dir->fd, name);
     } else {
         char path[64];
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        path_of_fd(path, fd);
         unlinkat(dir->fd, name, 0); /* what was found to be of no use */
         failed = linkat(AT_FDCWD, path, dir->fd, name, AT_SYMLINK_FOLLOW);
         if (failed && errno == EEXIST) /* another process was as quick, with the same */

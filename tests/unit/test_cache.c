@@ -24,6 +24,7 @@ static enum {
     FSYNC,
     LINKAT,
     TMPFILE,
+    NO_PROC,
     N_FAILURES
 } failure; /* that the next calls have */
 static int fails_with;
@@ -49,6 +50,8 @@ int __wrap_linkat(int from, const char *old, int to, const char *name, int flags
 int __real_openat64(int dir, const char *path, int flags, mode_t mode);
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode);
 
+int __real_access(const char *path, int mode);
+int __wrap_access(const char *path, int mode);
 int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
@@ -72,12 +75,17 @@ int __wrap_fsync(int fd)
 
 int __wrap_linkat(int from, const char *old, int to, const char *name, int flags)
 {
-    return fails(LINKAT) ? -1 : __real_linkat(from, old, to, name, flags);
+    return fails(LINKAT) || fails(NO_PROC) ? -1 : __real_linkat(from, old, to, name, flags);
 }
 
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
 {
     return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
+}
+
+int __wrap_access(const char *path, int mode)
+{
+    return !strncmp(path, "/proc/", 6) && fails(NO_PROC) ? -1 : __real_access(path, mode);
 }
 
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice)
@@ -228,15 +236,16 @@ static void whatever_fails_there_is_no_half_entry(void **state)
     }
 }
 
-/* File systems that lack what is nice to have: nameless files, and room that is set aside. */
-static void plain_file_systems_will_do(void **state)
+/* Systems that lack what is nice to have: nameless files, a way to name them, and room that is set aside. */
+static void plain_systems_will_do(void **state)
 {
     (void)state;
     char what[256];
-    for (int which = 0; which < 2; which++) {
+    static const int lacking[] = {FALLOCATE, TMPFILE, NO_PROC};
+    for (size_t i = 0; i < sizeof lacking / sizeof lacking[0]; i++) {
         clear();
-        failure = which ? TMPFILE : FALLOCATE;
-        fails_with = EOPNOTSUPP;
+        failure = (unsigned)lacking[i];
+        fails_with = lacking[i] == NO_PROC ? ENOENT : EOPNOTSUPP;
         assert_int_equal(load(what), LDS_OK);
         failure = NONE;
         assert_string_equal(what, "stored");
@@ -440,7 +449,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(whatever_fails_there_is_no_half_entry),
-        cmocka_unit_test(plain_file_systems_will_do),
+        cmocka_unit_test(plain_systems_will_do),
         cmocka_unit_test(a_source_that_changed_is_no_hit),
         cmocka_unit_test(an_entry_larger_than_free_memory_is_left_to_first_use),
         cmocka_unit_test(an_entry_is_prefetched),
