@@ -731,9 +731,11 @@ typedef struct lds_load_options {
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
-     * reads stall. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It
-     * returns at once whatever the disk does, but for reads that are under way into memory of the caller's
-     * (lds_param_bind, allocator), for which it waits.
+     * reads stall, and while a cache's entry, of which done_nbytes does not tell, is written and brought to the
+     * disk. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It returns at
+     * once whatever the disk does, but for writes to a cache's entry, and for reads that are under way into
+     * memory of the caller's (lds_param_bind, allocator), for which it waits. An entry is then whole, or not
+     * there; the kernel may go on with what the disk has not taken yet.
      */
     int (*progress)(void *ctx, const lds_progress *progress);
     void *progress_ctx;

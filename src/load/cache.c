@@ -27,6 +27,7 @@
 #include "src/base/json.h"
 #include "src/base/threads.h"
 #include "src/dtype/dtype.h"
+#include "src/load/sync.h"
 
 enum {
     HEADER_GRAIN = 4096,
@@ -541,12 +542,15 @@ static lds_status write_file(writing *w, time_t written, lds_error *err)
     memcpy(w->header + w->sample_at, digest, DIGEST_TEXT_SIZE - 1);
     LDS_TRY(write_all(w->fd, w->header, w->header_nbytes, 0, err));
     const struct timespec times[] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = written}};
-    if (futimens(w->fd, times) || fsync(w->fd))
+    if (futimens(w->fd, times))
         return lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be written to");
-    return LDS_OK;
+    return lds_sync(w->fd, w->transfers->tick, w->transfers->tick_ctx, err);
 }
 
-/* Others go when it is there: a write that fails costs none of them. */
+/*
+ * Others go when it is there: a write that fails costs none of them. That the name is on the disk is waited for,
+ * too, but if it is not, the next load that looks for it writes it anew.
+ */
 static lds_status publish(const writing *w, const char *temporary, lds_error *err)
 {
     const lds_cache_dir *dir = &w->cache->dir;
@@ -554,9 +558,12 @@ static lds_status publish(const writing *w, const char *temporary, lds_error *er
     snprintf(name, sizeof name, "%s.safetensors", w->cache->key);
     LDS_TRY(lds_cache_publish(w->fd, temporary, dir, name, err));
     lds_status status = lds_cache_evict(dir, w->max_nbytes, name, NULL, err);
-    if (status)
+    if (status) {
         unlinkat(dir->fd, name, 0);
-    return status;
+        return status;
+    }
+    status = lds_sync(dir->fd, w->transfers->tick, w->transfers->tick_ctx, err);
+    return status == LDS_ERR_CANCELLED ? status : LDS_OK;
 }
 
 static lds_status store_in_file(writing *w, time_t written, lds_error *err)

@@ -154,10 +154,7 @@ lds_status lds_cache_publish(int fd, const char *temporary, const lds_cache_dir 
         if (failed && errno == EEXIST) /* another process was as quick, with the same */
             failed = 0;
     }
-    if (failed)
-        return lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name");
-    (void)!fsync(dir->fd);
-    return LDS_OK;
+    return failed ? lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name") : LDS_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------- */

@@ -262,10 +262,10 @@ static lds_status execute(load *l, lds_error *err)
     LDS_TRY(check_files(l->plan, err));
     if (l->cache.plan)
         LDS_TRY(check_files(l->cache.plan, err));
-    if (l->options->progress && tick(l))
-        return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
     end_phase(l, "check", &stats->check_seconds);
     LDS_TRY(fill_cache(l, err));
+    if (l->options->progress && tick(l))
+        return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
     end_phase(l, "cache", &stats->cache_seconds);
     stats->seconds = (double)(l->lap_ns - l->started_ns) / 1e9;
     return LDS_OK;

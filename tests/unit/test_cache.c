@@ -2,10 +2,12 @@
  * The cache and the trace while the system fails them: allocations, and each call that writes an entry. The load
  * is whole or has failed for want of memory; an entry is whole or not there.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "src/base/error.h"
 #include "tests/unit/faults.h"
@@ -17,7 +19,7 @@ static char *folder;
 static char cache[4096];
 static lds_checkpoint *checkpoint;
 
-static enum {
+static _Atomic enum {
     NONE,
     FALLOCATE,
     PWRITE,
@@ -68,8 +70,16 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t nbytes, off_t offset)
     return fails(PWRITE) ? -1 : __real_pwrite64(fd, data, nbytes > 100000 ? 100000 : nbytes, offset);
 }
 
+/* A disk that does not answer while is_stalled. */
+static atomic_int n_syncs_to_stall; /* calls until the one that waits for it, 0 for none */
+static atomic_bool is_stalled;
+
 int __wrap_fsync(int fd)
 {
+    int n = atomic_load(&n_syncs_to_stall);
+    if (n && atomic_fetch_sub(&n_syncs_to_stall, 1) == 1)
+        for (atomic_store(&is_stalled, true); atomic_load(&is_stalled);)
+            usleep(1000);
     return fails(FSYNC) ? -1 : __real_fsync(fd);
 }
 
@@ -180,6 +190,18 @@ static size_t n_entries(void)
     assert_int_equal(lds_cache_list_new(&list, cache, NULL), LDS_OK);
     size_t n = lds_cache_list_n_entries(list);
     lds_cache_list_free(list);
+    return n;
+}
+
+/* Entries and all else. */
+static size_t n_files(void)
+{
+    size_t n = 0;
+    DIR *d = opendir(cache);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
     return n;
 }
 
@@ -426,6 +448,78 @@ static void a_write_that_fails_costs_no_entry(void **state)
     clear();
 }
 
+static int cancel_if_stalled(void *ctx, const lds_progress *progress)
+{
+    double *seconds = ctx;
+    *seconds = progress->seconds;
+    return atomic_load(&is_stalled);
+}
+
+/* Returns how long the load took after its callback had asked to stop. */
+static double cancel_in_sync(int n)
+{
+    lds_network *network;
+    lds_error err = LDS_ERROR_INIT;
+    lds_load_options options = cached();
+    double asked_at = 0;
+    struct timespec before, after;
+    options.progress = cancel_if_stalled;
+    options.progress_ctx = &asked_at;
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL), LDS_OK);
+    atomic_store(&n_syncs_to_stall, n);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    assert_int_equal(lds_load(network, checkpoint, &options, NULL, &err), LDS_ERR_CANCELLED);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    assert_string_equal(err.message, "cancelled by the progress callback");
+    assert_true(atomic_load(&is_stalled));
+    assert_null(lds_param_data(lds_network_param(network, 0)));
+    lds_network_free(network);
+    return (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9 - asked_at;
+}
+
+static void a_disk_that_does_not_answer_can_be_left(void **state)
+{
+    (void)state;
+    static const int lacking[] = {NONE, TMPFILE};
+    for (int i = 0; i < 2; i++) {
+        clear();
+        failure = (unsigned)lacking[i];
+        fails_with = EOPNOTSUPP;
+        assert_true(cancel_in_sync(1) < 1);
+        assert_int_equal(n_files(), 0);
+        atomic_store(&is_stalled, false);
+        /* The folder's: the entry is there, and whole. */
+        assert_true(cancel_in_sync(2) < 1);
+        atomic_store(&is_stalled, false);
+        assert_int_equal(n_files(), 1);
+        failure = NONE;
+        assert_string_equal(load_ok(checkpoint, cached()).cache, "hit");
+    }
+    clear();
+}
+
+static int count_entries(void *ctx, const lds_progress *progress)
+{
+    (void)progress;
+    *(size_t *)ctx = n_entries();
+    return 0;
+}
+
+static void the_last_call_comes_after_the_entry(void **state)
+{
+    (void)state;
+    lds_network *network;
+    size_t n_last = 0;
+    lds_load_options options = cached();
+    options.progress = count_entries;
+    options.progress_ctx = &n_last;
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL), LDS_OK);
+    assert_int_equal(lds_load(network, checkpoint, &options, NULL, NULL), LDS_OK);
+    assert_int_equal(n_last, 1);
+    lds_network_free(network);
+    clear();
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -455,6 +549,8 @@ int main(void)
         cmocka_unit_test(an_entry_is_prefetched),
         cmocka_unit_test(progress_is_that_of_what_is_brought_in),
         cmocka_unit_test(a_write_that_fails_costs_no_entry),
+        cmocka_unit_test(a_disk_that_does_not_answer_can_be_left),
+        cmocka_unit_test(the_last_call_comes_after_the_entry),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
