@@ -128,6 +128,14 @@ static void add_source(table *t, const load_sums *sums, double seconds, bool is_
     table_end_cell(t);
 }
 
+static void put_prefix(output *out, const part *p)
+{
+    if (!p->name)
+        return;
+    put_name(out, p->name);
+    put_text(out, ": ");
+}
+
 static void put_list(output *out, const load_result *result, const part *p, lds_report_list list,
                      const char *title)
 {
@@ -135,10 +143,7 @@ static void put_list(output *out, const load_result *result, const part *p, lds_
     size_t n_shown = n > MAX_NAMES && !result->line->verbose ? MAX_NAMES : n;
     if (!n)
         return;
-    if (p->name) {
-        put_name(out, p->name);
-        put_text(out, ": ");
-    }
+    put_prefix(out, p);
     put_count(out, n);
     put_format(out, " %s\n", title);
     for (size_t i = 0; i < n_shown; i++) {
@@ -171,20 +176,55 @@ static void put_lists(output *out, const load_result *result)
     }
 }
 
-/* Where the time of one part went, and why its bytes came in as they did. */
+/* A cache that was asked for and could not be used: the next load will take as long as this one. */
+static void put_cache_problem(output *out, const part *p)
+{
+    lds_report_stats s = {.struct_size = sizeof s};
+    lds_report_get_stats(p->report, &s);
+    if (!s.cache || strncmp(s.cache, "not stored: ", 12) != 0)
+        return;
+    put_prefix(out, p);
+    put_text(out, "cache: ");
+    put_name(out, s.cache);
+    put_text(out, "\n");
+}
+
+/* Why a part's bytes came in as they did. */
+static void put_reasons(output *out, const lds_report_stats *s)
+{
+    put_format(out, "%s (%s", s->source, s->reason);
+    if (s->source_reason && strcmp(s->source_reason, s->reason) != 0)
+        put_format(out, "; %s", s->source_reason);
+    if (s->fallback)
+        put_format(out, "; %s", s->fallback);
+    put_text(out, ")");
+}
+
+static void put_phase(output *out, const char *name, double seconds)
+{
+    put_format(out, ", %s %.4f s", name, seconds);
+}
+
+/* The same, and where the time went. */
 static void put_phases(output *out, const part *p)
 {
     lds_report_stats s = {.struct_size = sizeof s};
     lds_report_get_stats(p->report, &s);
-    if (p->name) {
-        put_name(out, p->name);
-        put_text(out, ": ");
+    put_prefix(out, p);
+    put_reasons(out, &s);
+    put_format(out, ", %u thread%s", s.n_threads, s.n_threads == 1 ? "" : "s");
+    if (s.cache) {
+        put_text(out, "; cache ");
+        put_name(out, s.cache);
     }
-    put_format(out,
-               "%s (%s), %u threads; plan %.4f s, memory %.4f s, transfer %.4f s, init %.4f s; "
-               "threads were reading %.4f s, converting %.4f s\n",
-               s.source, s.reason, s.n_threads, s.plan_seconds, s.memory_seconds, s.transfer_seconds,
-               s.init_seconds, s.read_seconds, s.convert_seconds);
+    put_format(out, "; plan %.4f s", s.plan_seconds);
+    if (s.cache)
+        put_phase(out, "cache", s.cache_seconds);
+    put_phase(out, "memory", s.memory_seconds);
+    put_phase(out, "transfer", s.transfer_seconds);
+    put_phase(out, "init", s.init_seconds);
+    put_phase(out, "check", s.check_seconds);
+    put_format(out, "; threads were reading %.4f s, converting %.4f s\n", s.read_seconds, s.convert_seconds);
 }
 
 const char *digest_text(char text[static DIGEST_TEXT_SIZE], const uint8_t *digest)
@@ -245,9 +285,11 @@ void put_load(output *out, const load_result *result)
     }
     table_put(out, &t, 0);
     put_lists(out, result);
-    if (result->line->verbose)
-        for (size_t i = 0; i < result->n_parts; i++)
+    for (size_t i = 0; i < result->n_parts; i++)
+        if (result->line->verbose)
             put_phases(out, &result->ps->items[i]);
+        else
+            put_cache_problem(out, &result->ps->items[i]);
     if (result->digests)
         put_digests(out, result);
 }

@@ -162,6 +162,7 @@ static void say_phases(text *t, const lds_report_stats *s)
     say_phase(t, "memory", s->memory_seconds);
     say_phase(t, "transfer", s->transfer_seconds);
     say_phase(t, "init", s->init_seconds);
+    say_phase(t, "check", s->check_seconds);
     say(t, "\n");
 }
 

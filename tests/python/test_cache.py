@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -210,6 +211,32 @@ def test_a_folder_that_cannot_be_had(loadstone, model, tmp_path):
     found = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/file/cache")
     assert found["cache"].startswith(f"not stored: {tmp_path}/file/cache: cannot be opened: ")
     assert found["tensors"] == 11
+
+
+def test_the_text_says_what_became_of_it(loadstone, model, cache, tmp_path):
+    (tmp_path / "file").write_text("")
+    why = f"not stored: {tmp_path}/file/x: cannot be opened: Not a directory"
+    args = ["load", model, "-d", "f32"]
+    assert f"\ncache: {why}\n" in loadstone(*args, f"--cache={tmp_path}/file/x").stdout
+    assert f"; cache {why}; plan 0." in loadstone(*args, f"--cache={tmp_path}/file/x", "-v").stdout
+    assert loadstone(*args, f"--cache={tmp_path}/file/x", "-q").stdout == ""
+    for state, source in (("stored", "map+read"), ("hit", "map+cache")):
+        done = loadstone(*args, f"--cache={cache}", "-v").stdout
+        assert f"\n{source} (" in done and f"; cache {state}; plan 0." in done
+        phases = re.search(r"; (plan.*); threads were reading", done)[1]
+        assert re.findall(r"(\w+) \d", phases) == ["plan", "cache", "memory", "transfer", "init", "check"]
+    assert "cache" not in loadstone(*args, f"--cache={cache}").stdout
+    assert "cache" not in re.search(r"\(.*", loadstone(*args, "-v").stdout)[0].partition(")")[2]
+
+
+def test_the_text_says_why(loadstone, model):
+    """The reasons that the JSON has: to read, to read in this way, and not to read as was asked."""
+    for io in ("read", "uring", "direct"):
+        found = loadstone.json("load", model, "--io", io)
+        why = [found[key] for key in ("reason", "source_reason", "fallback") if found[key]]
+        assert f"\n{found['source']} ({'; '.join(dict.fromkeys(why))}), " in (
+            loadstone("load", model, "--io", io, "-v").stdout
+        )
 
 
 def test_what_keeps_an_entry_from_being_written(loadstone, model, cache, tmp_path):

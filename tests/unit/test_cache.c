@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "src/base/error.h"
+#include "src/plan/report.h"
 #include "tests/unit/faults.h"
 #include "tests/unit/support.h"
 
@@ -520,6 +520,30 @@ static void the_last_call_comes_after_the_entry(void **state)
     clear();
 }
 
+static void the_text_has_every_phase(void **state)
+{
+    (void)state;
+    lds_report *report;
+    assert_int_equal(lds_report_new(&report, NULL), LDS_OK);
+    lds_report_stats *s = &report->stats;
+    s->n_tensors = 1;
+    s->seconds = 2.1;
+    s->plan_seconds = 0.1;
+    s->cache_seconds = 0.2;
+    s->memory_seconds = 0.3;
+    s->transfer_seconds = 0.4;
+    s->init_seconds = 0.5;
+    s->check_seconds = 0.6;
+    s->fallback = "no io_uring";
+    s->cache = "hit";
+    assert_int_equal(lds_report_compose(report, NULL), LDS_OK);
+    assert_string_equal(lds_report_text(report),
+                        "1 tensor in 2.100 s\nsource: none (nothing to load; no io_uring)\ncache: hit\n"
+                        "time: plan 0.100 s, cache 0.200 s, memory 0.300 s, transfer 0.400 s, init 0.500 s, "
+                        "check 0.600 s\n");
+    lds_report_free(report);
+}
+
 static void options_are_checked(void **state)
 {
     (void)state;
@@ -551,6 +575,7 @@ int main(void)
         cmocka_unit_test(a_write_that_fails_costs_no_entry),
         cmocka_unit_test(a_disk_that_does_not_answer_can_be_left),
         cmocka_unit_test(the_last_call_comes_after_the_entry),
+        cmocka_unit_test(the_text_has_every_phase),
         cmocka_unit_test(options_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
