@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +97,20 @@ static void set_options(load_job *job)
     o->progress_ctx = &job->bar;
 }
 
+/*
+ * Written while it is empty, so that a place where it cannot be is found before the load. What is no file, such as a
+ * pipe, takes it only once.
+ */
+static lds_status begin_trace(load_job *job, lds_error *err)
+{
+    struct stat st;
+    const char *path = job->line->trace;
+    lds_status status = lds_trace_new(&job->trace, err);
+    if (!status && (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+        status = lds_trace_write(job->trace, path, err);
+    return status;
+}
+
 static int prepare(load_job *job, const command_line *line)
 {
     *job = (load_job){.line = line};
@@ -103,7 +118,7 @@ static int prepare(load_job *job, const command_line *line)
     if (!exit_code && line->network)
         exit_code = read_file(&job->manifest, &job->manifest_nbytes, line->network);
     lds_error err = LDS_ERROR_INIT;
-    lds_status status = !exit_code && line->trace ? lds_trace_new(&job->trace, &err) : LDS_OK;
+    lds_status status = !exit_code && line->trace ? begin_trace(job, &err) : LDS_OK;
     if (status)
         exit_code = fail(status, &err);
     set_options(job);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 import pytest
 import torch
@@ -61,9 +62,19 @@ def test_a_path_that_is_not_utf8(loadstone, model, tmp_path):
     assert events[0]["args"]["name"] == f"{tmp_path}/mod\ufffdle.safetensors"
 
 
-def test_trace_that_cannot_be_written(loadstone, model, tmp_path):
-    done = loadstone("load", model, "--trace", tmp_path / "no" / "trace.json", check=False)
-    assert done.returncode == 4
-    assert (
-        done.stderr == f"loadstone: {tmp_path}/no/trace.json: cannot be written: No such file or directory\n"
-    )
+def test_trace_that_cannot_be_written(loadstone, tmp_path):
+    """It is said before anything is loaded, or looked for."""
+    for path, why in (
+        (tmp_path / "no" / "trace.json", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
+        done = loadstone("load", tmp_path / "none.safetensors", "--trace", path, check=False)
+        assert done.returncode == 4
+        assert done.stderr == f"loadstone: {path}: cannot be written: {why}\n"
+
+
+def test_trace_into_a_pipe(loadstone, model, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([loadstone.path, "load", model, "--trace", pipe], stdout=subprocess.DEVNULL):
+        assert len(json.loads(pipe.read_text())["traceEvents"]) > 3
