@@ -349,8 +349,7 @@ def test_many_stores_keep_to_the_cap(loadstone, tmp_path, cache):
         assert sum(p.stat().st_size for p in cache.iterdir()) <= cap
 
 
-@pytest.mark.parametrize("has_tmpfile", [True, False])
-def test_killed_at_any_moment(loadstone, tmp_path, cache, has_tmpfile):
+def test_killed_at_any_moment(loadstone, tmp_path, cache):
     """Whatever moment a writer is killed at: what stands under an entry's name is whole."""
     model = tmp_path / "model.safetensors"
     save_file({f"w{i}": torch.randn(1 << 20).bfloat16() for i in range(8)}, model)
@@ -361,11 +360,8 @@ def test_killed_at_any_moment(loadstone, tmp_path, cache, has_tmpfile):
     reference = entries(cache)[0].read_bytes()
     rng = random.Random(7)
     n_left = 0
-    for _ in range(30 if has_tmpfile else 5):
+    for _ in range(30):
         loadstone("cache", "clear", f"--cache={cache}")
-        if not has_tmpfile:  # what a file system without nameless files would leave behind
-            (cache / ("0" * 32 + "-1.tmp")).write_bytes(reference[: len(reference) // 2])
-            (cache / ("0" * 32 + ".lock")).touch()
         with subprocess.Popen([loadstone.path, *args], stdout=subprocess.DEVNULL) as process:
             time.sleep(rng.random() * whole)
             process.kill()

@@ -5,8 +5,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "src/plan/report.h"
@@ -27,14 +29,19 @@ static _Atomic enum {
     LINKAT,
     TMPFILE,
     NO_PROC,
+    RENAMEAT,
     N_FAILURES
 } failure; /* that the next calls have */
 static int fails_with;
 static uint64_t free_nbytes;               /* that the machine has, or 0 for what it has */
 static atomic_uint_fast64_t wished_nbytes; /* that the kernel was asked to read into the page cache */
 
+static atomic_int kills_in, n_until_kill; /* the call that the process does not survive, counted from 1 */
+
 static bool fails(int which)
 {
+    if (atomic_load(&kills_in) == which && atomic_fetch_sub(&n_until_kill, 1) == 1)
+        raise(SIGKILL);
     if ((int)failure != which)
         return false;
     errno = fails_with;
@@ -52,6 +59,8 @@ int __wrap_linkat(int from, const char *old, int to, const char *name, int flags
 int __real_openat64(int dir, const char *path, int flags, mode_t mode);
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode);
 
+int __real_renameat(int from, const char *old, int to, const char *name);
+int __wrap_renameat(int from, const char *old, int to, const char *name);
 int __real_access(const char *path, int mode);
 int __wrap_access(const char *path, int mode);
 int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
@@ -91,6 +100,11 @@ int __wrap_linkat(int from, const char *old, int to, const char *name, int flags
 int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
 {
     return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
+}
+
+int __wrap_renameat(int from, const char *old, int to, const char *name)
+{
+    return fails(RENAMEAT) ? -1 : __real_renameat(from, old, to, name);
 }
 
 int __wrap_access(const char *path, int mode)
@@ -448,6 +462,52 @@ static void a_write_that_fails_costs_no_entry(void **state)
     clear();
 }
 
+/* Load in a process that has no nameless files, and dies in call n of a kind. */
+static void die_in(int call, int n)
+{
+    int status;
+    pid_t pid = fork();
+    if (!pid) {
+        failure = TMPFILE;
+        fails_with = EOPNOTSUPP;
+        atomic_store(&n_until_kill, n);
+        atomic_store(&kills_in, call);
+        load_ok(checkpoint, cached());
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* With temporary names there is something that a process can leave behind. */
+static void a_writer_that_is_killed_leaves_no_half_entry(void **state)
+{
+    (void)state;
+    static const struct {
+        int call, n;
+        size_t n_entries, n_others; /* left: a lock, and a temporary file */
+    } moments[] = {
+        {FALLOCATE, 1, 0, 2}, /* nothing is written yet */
+        {PWRITE, 1, 0, 2},    /* all of it is of the data, */
+        {PWRITE, 13, 0, 2},   /* but for the last, */
+        {PWRITE, 14, 0, 2},   /* which is the header */
+        {FSYNC, 1, 0, 2},     /* of the file */
+        {RENAMEAT, 1, 0, 2},  /* it has its temporary name still */
+        {FSYNC, 2, 1, 1},     /* of the folder */
+    };
+    char what[256];
+    for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++) {
+        clear();
+        die_in(moments[i].call, moments[i].n);
+        assert_int_equal(n_entries(), moments[i].n_entries);
+        assert_int_equal(n_files(), moments[i].n_entries + moments[i].n_others);
+        assert_int_equal(load(what), LDS_OK);
+        assert_string_equal(what, moments[i].n_entries ? "hit" : "stored");
+        clear();
+        assert_int_equal(n_files(), 0);
+    }
+}
+
 static int cancel_if_stalled(void *ctx, const lds_progress *progress)
 {
     double *seconds = ctx;
@@ -573,6 +633,7 @@ int main(void)
         cmocka_unit_test(an_entry_is_prefetched),
         cmocka_unit_test(progress_is_that_of_what_is_brought_in),
         cmocka_unit_test(a_write_that_fails_costs_no_entry),
+        cmocka_unit_test(a_writer_that_is_killed_leaves_no_half_entry),
         cmocka_unit_test(a_disk_that_does_not_answer_can_be_left),
         cmocka_unit_test(the_last_call_comes_after_the_entry),
         cmocka_unit_test(the_text_has_every_phase),
