@@ -61,13 +61,16 @@ class _Buffer:
             self.refuse("writable memory", "a read-only array")
 
     def _torch_memory(self, tensor: Any) -> _core.Tensor:
-        """The memory of a PyTorch tensor; those that want gradients do not tell it in any other way."""
+        """The memory of a PyTorch tensor; those that want gradients do not tell it in any other way.
+
+        What keeps it is another tensor of it: a parameter lets go of its memory when its module is converted.
+        """
         device = getattr(tensor.device, "type", None)
         if device != "cpu":
             self.refuse("memory of the CPU", f"a tensor on {tensor.device}")
         if not tensor.is_contiguous():
             self.refuse("C-contiguous memory", f"strides {tuple(tensor.stride())}")
-        return _core.memory_at(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor)
+        return _core.memory_at(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor.detach())
 
     def _take_view(self, value: Any) -> None:
         try:

@@ -53,6 +53,15 @@ def test_a_torch_module_is_filled_in_place(tmp_path):
     loadstone.load(tmp_path / "linear.safetensors", out=module.state_dict())
 
 
+def test_memory_outlives_the_parameter_that_had_it(tmp_path):
+    source, module = torch.nn.Linear(1024, 1024), torch.nn.Linear(1024, 1024)
+    save_file(source.state_dict(), tmp_path / "linear.safetensors")
+    weights = loadstone.load(tmp_path / "linear.safetensors", out=dict(module.named_parameters()))
+    module.half()  # its parameters are elsewhere now
+    gc.collect()
+    assert bytes(weights["weight"].raw) == torch_bytes(source.weight.detach())
+
+
 def test_buffers_without_a_dtype_are_bytes(path):
     expected = load_file(path)
     out = {
