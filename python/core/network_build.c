@@ -158,18 +158,21 @@ lds_network *core_network_of(network_object *self)
     return network;
 }
 
-/* The caller's shape as numbers, to be freed with PyMem_Free(). */
+/* The caller's shape as numbers, to be freed with PyMem_Free(). A list may change while its items are asked. */
 static uint64_t *take_shape(PyObject *object, Py_ssize_t *n_dims)
 {
-    PyObject *items = PySequence_Fast(object, "expected a shape: a sequence of integers");
-    if (!items)
+    PyObject *items = PySequence_Tuple(object);
+    if (!items) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "expected a shape: a sequence of integers, found %R", object);
         return NULL;
-    *n_dims = PySequence_Fast_GET_SIZE(items);
+    }
+    *n_dims = PyTuple_GET_SIZE(items);
     uint64_t *shape = PyMem_Calloc((size_t)*n_dims + 1, sizeof *shape);
     if (!shape)
         PyErr_NoMemory();
     for (Py_ssize_t d = 0; shape && d < *n_dims; d++) {
-        PyObject *extent = PyNumber_Index(PySequence_Fast_GET_ITEM(items, d));
+        PyObject *extent = PyNumber_Index(PyTuple_GET_ITEM(items, d));
         shape[d] = extent ? PyLong_AsUnsignedLongLong(extent) : 0;
         Py_XDECREF(extent);
         if (PyErr_Occurred()) {

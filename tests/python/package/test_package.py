@@ -468,6 +468,20 @@ def test_errors_while_building():
         loadstone.Network().add("a", [2.5])
 
 
+def test_a_shape_that_changes_while_it_is_looked_at():
+    class Extent:
+        def __index__(self):
+            shape.clear()
+            return 2
+
+    shape = [Extent(), *[1] * 50]
+    network = loadstone.Network()
+    network.add("a", shape)
+    assert network["a"].shape == (2, *[1] * 50)
+    with pytest.raises(TypeError, match="expected a shape: a sequence of integers, found 7"):
+        loadstone.Network().add("a", 7)
+
+
 def test_initial_values_depend_on_the_seed():
     def make(seed):
         network = loadstone.Network()
