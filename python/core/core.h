@@ -82,6 +82,8 @@ PyObject *core_convert(PyObject *module, PyObject *args);
 /* n_dims values of shape; memory of its own, if storage is NULL. */
 tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
                                uint64_t nbytes, bool has_own_memory);
+/* A tensor of bytes in memory that keeper keeps. */
+PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper);
 /* Call a function of one of the package's Python modules; steals nothing. */
 PyObject *core_call(const char *module, const char *function, PyObject *arg, PyObject *second);
 
@@ -114,6 +116,7 @@ PyObject *core_network_from_config(PyObject *module, PyObject *args);
 PyObject *core_network_from_manifest(PyObject *module, PyObject *args);
 PyObject *core_network_new(PyObject *module, PyObject *args);
 PyObject *core_memory_at(PyObject *module, PyObject *args);
+PyObject *core_memory_of(PyObject *module, PyObject *object);
 PyObject *core_keymap_from_json(PyObject *module, PyObject *args);
 PyObject *core_report(lds_report *report);
 

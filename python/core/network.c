@@ -18,12 +18,7 @@ static void network_dealloc(PyObject *self)
     network_object *n = (network_object *)self;
     lds_network_free(atomic_load(&n->network));
     lds_builder_free(n->builder);
-    while (n->bound) {
-        bound_buffer *bound = n->bound;
-        n->bound = bound->next;
-        PyBuffer_Release(&bound->view);
-        PyMem_Free(bound);
-    }
+    core_bound_destroy(n);
     free_object(self);
 }
 
@@ -103,19 +98,21 @@ PyObject *core_network_tensor(network_object *self, const lds_param *param)
     uint64_t nbytes = lds_param_nbytes(param);
     void *data = lds_param_data(param);
     lds_storage *storage = lds_param_storage(param);
-    bool has_bound = self->bound;
+    PyObject *keeper = core_bound_keeper(self, param, data);
+    Py_XINCREF(keeper);
     guard_end_read(&self->guard);
-    if (!storage)
-        return NULL;
-    tensor_object *tensor =
-        core_tensor_new(self->state, dtype, lds_param_n_dims(param), lds_param_shape(param), nbytes, false);
+    tensor_object *tensor = NULL;
+    if (storage)
+        tensor = core_tensor_new(self->state, dtype, lds_param_n_dims(param), lds_param_shape(param), nbytes,
+                                 false);
     if (!tensor) {
         lds_storage_release(storage);
+        Py_XDECREF(keeper);
         return NULL;
     }
     tensor->storage = storage;
     tensor->data = data;
-    tensor->keeper = has_bound ? new_ref((PyObject *)self) : NULL;
+    tensor->keeper = keeper;
     return (PyObject *)tensor;
 }
 
@@ -160,8 +157,8 @@ static PyObject *network_to(PyObject *self, PyObject *arg)
     lds_status status;
     Py_BEGIN_ALLOW_THREADS;
     status = lds_network_to(network, (lds_dtype)dtype, &err);
-    guard_end_write(&n->guard);
     Py_END_ALLOW_THREADS;
+    core_network_end_change(n, NULL);
     return status ? core_fail(n->state, &err) : new_ref(Py_None);
 }
 
@@ -183,44 +180,21 @@ static PyObject *network_init_missing(PyObject *self, PyObject *args, PyObject *
     return status ? core_fail(n->state, &err) : new_ref(Py_None);
 }
 
-static PyObject *bind_view(network_object *n, lds_param *param, lds_dtype dtype, bound_buffer *bound)
-{
-    if (!guard_try_write(&n->guard))
-        return core_network_busy();
-    lds_error err = LDS_ERROR_INIT;
-    lds_status status = dtype ? lds_param_set_dtype(param, dtype, &err) : LDS_OK;
-    if (!status)
-        status = lds_param_bind(param, bound->view.buf, (uint64_t)bound->view.len, NULL, NULL, &err);
-    if (!status) {
-        bound->next = n->bound;
-        n->bound = bound;
-    }
-    guard_end_write(&n->guard);
-    return status ? core_fail(n->state, &err) : new_ref(Py_None);
-}
-
-/* _bind(name, buffer, dtype): the buffer is the parameter's memory from now on, as dtype unless that is None. */
+/* _bind(name, memory, dtype): its memory from now on is that of a Tensor, or none, as dtype unless that is None. */
 static PyObject *network_bind(PyObject *self, PyObject *args)
 {
     network_object *n = (network_object *)self;
-    PyObject *name, *buffer, *dtype_object;
-    if (!PyArg_ParseTuple(args, "OOO:_bind", &name, &buffer, &dtype_object))
+    PyObject *name, *memory, *dtype_object;
+    if (!PyArg_ParseTuple(args, "OOO:_bind", &name, &memory, &dtype_object))
         return NULL;
+    if (memory != Py_None && !PyObject_TypeCheck(memory, n->state->tensor_type))
+        return PyErr_Format(PyExc_TypeError, "expected a Tensor, found %R", memory);
     int dtype = core_dtype_of(n->state, dtype_object);
     lds_param *param = dtype < 0 ? NULL : find_or_fail(n, name);
-    bound_buffer *bound = param ? PyMem_Calloc(1, sizeof *bound) : NULL;
-    if (!bound)
-        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
-    if (PyObject_GetBuffer(buffer, &bound->view, PyBUF_WRITABLE)) {
-        PyMem_Free(bound);
+    if (!param)
         return NULL;
-    }
-    PyObject *result = bind_view(n, param, (lds_dtype)dtype, bound);
-    if (!result) {
-        PyBuffer_Release(&bound->view);
-        PyMem_Free(bound);
-    }
-    return result;
+    return core_bind(n, atomic_load(&n->network), param, memory == Py_None ? NULL : (tensor_object *)memory,
+                     (lds_dtype)dtype);
 }
 
 /* ---- loading ---- */
@@ -278,8 +252,8 @@ static PyObject *load(network_object *n, const lds_checkpoint *checkpoint, lds_l
     lds_report *report;
     call.thread = PyEval_SaveThread();
     lds_status status = lds_load(network, checkpoint, options, &report, &err);
-    guard_end_write(&n->guard);
     PyEval_RestoreThread(call.thread);
+    core_network_end_change(n, NULL);
     PyObject *object = report ? core_report(report) : NULL;
     /* What the callback raised, or the interrupt. */
     if (PyErr_Occurred()) {

@@ -4,18 +4,19 @@
 
 #include "core.h"
 
-/* A buffer that a parameter lies in; held as long as the network and the tensors that were asked of it. */
-typedef struct bound_buffer {
-    struct bound_buffer *next;
-    Py_buffer view;
-} bound_buffer;
+/* A parameter that is tied to no other, and the tensor whose memory, the caller's, it lies in, or NULL. */
+typedef struct bound_param {
+    const lds_param *param;
+    tensor_object *memory;
+} bound_param;
 
 typedef struct network_object {
     PyObject_HEAD core_state *state;
     _Atomic(lds_network *) network;
     lds_builder *builder; /* until there is a network */
     lds_guard guard;
-    bound_buffer *bound;
+    bound_param *bound; /* NULL until a parameter is put into memory of the caller's */
+    size_t n_bound;
 } network_object;
 
 /* network.c */
@@ -23,6 +24,16 @@ typedef struct network_object {
 PyObject *core_network_busy(void);
 /* A tensor of the parameter's memory; NULL without an exception if there is none. */
 PyObject *core_network_tensor(network_object *self, const lds_param *param);
+
+/* bound.c */
+/* What keeps the parameter's data, as a reader of the network; NULL if it is not the caller's. */
+PyObject *core_bound_keeper(const network_object *n, const lds_param *param, const void *data);
+/* Put a parameter into memory as dtype, LDS_DTYPE_NONE being its own; memory NULL takes its values away. */
+PyObject *core_bind(network_object *n, lds_network *network, lds_param *param, tensor_object *memory,
+                    lds_dtype dtype);
+/* End what a writer did to a parameter, or to all: let go of the memory that they are in no longer. */
+void core_network_end_change(network_object *n, const lds_param *param);
+void core_bound_destroy(network_object *n);
 
 /* network_build.c */
 /* The network, completed if it was being built; NULL with an exception. */

@@ -116,8 +116,8 @@ static PyObject *parameter_set_dtype(PyObject *self, PyObject *arg)
     lds_status status;
     Py_BEGIN_ALLOW_THREADS;
     status = lds_param_set_dtype(PARAM(self), (lds_dtype)dtype, &err);
-    guard_end_write(&owner->guard);
     Py_END_ALLOW_THREADS;
+    core_network_end_change(owner, PARAM(self));
     return status ? core_fail(owner->state, &err) : new_ref(Py_None);
 }
 

@@ -192,8 +192,7 @@ static int tensor_get_buffer(PyObject *self, Py_buffer *view, int flags)
     return 0;
 }
 
-/* A tensor of bytes in memory that keeper keeps. */
-static PyObject *bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper)
+PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper)
 {
     tensor_object *bytes = core_tensor_new(state, LDS_U8, 1, &nbytes, nbytes, false);
     if (bytes) {
@@ -212,7 +211,7 @@ PyObject *core_memory_at(PyObject *module, PyObject *args)
         return NULL;
     if (nbytes && !address)
         return PyErr_Format(PyExc_BufferError, "there is no memory at address 0");
-    return bytes_at(PyModule_GetState(module), (void *)(uintptr_t)address, nbytes, owner);
+    return core_bytes_at(PyModule_GetState(module), (void *)(uintptr_t)address, nbytes, owner);
 }
 
 /* Through a tensor of bytes, whose letter every reader knows. */
@@ -220,7 +219,7 @@ static PyObject *get_raw(PyObject *self, void *unused)
 {
     (void)unused;
     tensor_object *t = (tensor_object *)self;
-    PyObject *bytes = bytes_at(t->state, t->data, (uint64_t)t->nbytes, self);
+    PyObject *bytes = core_bytes_at(t->state, t->data, (uint64_t)t->nbytes, self);
     if (!bytes)
         return NULL;
     PyObject *memory = PyMemoryView_FromObject(bytes);

@@ -24,26 +24,30 @@ def bind(network: Network, out: Mapping[str, Any]) -> None:
         parameter = network[name]
         buffer = _Buffer(name, value)
         dtype = buffer.dtype_for(parameter.dtype, parameter.shape)
-        try:
-            network._bind(name, buffer.memory, dtype)
-        except (BufferError, TypeError) as error:
-            buffer.refuse("writable, C-contiguous memory", f"{type(value).__name__}: {error}")
+        network._bind(name, buffer.memory, dtype)
 
 
 class _Buffer:
     """One value of out=. dtype and shape are None where it does not say: it is bytes then."""
 
+    memory: _core.Tensor
     dtype: DType | None
     shape: tuple[int, ...] | None
 
     def __init__(self, name: str, value: Any):
         self.name = name
-        self.memory = value
         self.dtype = self.shape = None
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             self._take_array(value)
         else:
             self._take_view(value)
+        if callable(getattr(value, "data_ptr", None)):
+            self.memory = self._torch_memory(value)
+            return
+        try:
+            self.memory = _core.memory_of(value)
+        except (BufferError, TypeError) as error:
+            self.refuse("writable, C-contiguous memory", f"{type(value).__name__}: {error}")
 
     def _take_array(self, array: Any) -> None:
         try:
@@ -51,9 +55,6 @@ class _Buffer:
         except (TypeError, ValueError):
             self.refuse("an array of one of loadstone.dtypes", str(array.dtype))
         self.shape = tuple(array.shape)
-        if callable(getattr(array, "data_ptr", None)):
-            self.memory = self._torch_memory(array)
-            return
         flags = getattr(array, "flags", None)
         if not getattr(flags, "c_contiguous", True):
             self.refuse("C-contiguous memory", f"strides {array.strides}")

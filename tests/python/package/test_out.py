@@ -3,6 +3,7 @@
 import array
 import gc
 import mmap
+import weakref
 
 import loadstone
 import ml_dtypes
@@ -94,6 +95,43 @@ def test_memory_lives_as_long_as_its_tensors(path):
     gc.collect()
     for tensor in tensors:
         assert bytes(tensor.raw) == torch_bytes(load_file(path)[tensor.dtype.name])
+
+
+def test_memory_is_let_go_of_when_a_parameter_leaves_it(path):
+    network = loadstone.Network.from_checkpoint(loadstone.open(path))
+    arrays = []
+    for _ in range(4):
+        array = np.zeros(SHAPE, np.float32)
+        arrays.append(weakref.ref(array))
+        loadstone.load(path, network=network, out={"float32": array})
+        del array
+    assert [array() is None for array in arrays] == [True, True, True, False]
+    loadstone.load(path, network=network)  # the same memory
+    assert arrays[-1]() is not None
+    tensor = network["float32"].tensor
+    network["float32"].set_dtype("float16")
+    assert arrays[-1]() is not None
+    del tensor
+    assert arrays[-1]() is None
+    mine = [np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)]
+    loadstone.load(path, network=network, out={"float32": mine[0], "bfloat16": mine[1]})
+    arrays = [weakref.ref(mine.pop()), weakref.ref(mine.pop())]
+    network.half()
+    assert arrays[0]() is arrays[1]() is None
+
+
+def test_a_network_that_lies_in_its_own_tensors_is_freed(path):
+    class Mine(loadstone.Network):
+        pass
+
+    network = Mine.from_checkpoint(loadstone.open(path))
+    for _ in range(2):
+        weights = loadstone.load(path, network=network)
+        loadstone.load(path, network=network, out={"float32": weights["float32"]})
+    tensor, network = weights["float32"], weakref.ref(network)
+    del weights
+    assert network() is None
+    assert bytes(tensor.raw) == torch_bytes(load_file(path)["float32"])
 
 
 def no_writing():
