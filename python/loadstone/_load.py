@@ -190,7 +190,8 @@ def load(
             far, about 20 times a second; what it raises cancels the load.
         out: memory of yours for some or all weights, by name: NumPy arrays, PyTorch tensors on the CPU, or
             any buffer, writable and C-contiguous. An array has the weight's shape, and one of floats decides
-            the weight's dtype. A buffer that has no dtype, or a row of uint8, is taken as bytes.
+            the weight's dtype. A buffer of bytes, or a row of uint8, is taken as it is; one of numbers as an
+            array.
         pool: a Pool, for memory that weights of earlier loads no longer use.
         hugetlb: put weights into huge pages that the administrator has reserved.
         overcommit: begin also what free memory, or the control group's limit, has no room for, and would

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from ._network import Network
     from .dtypes import DType
 
-_FORMATS = {"e": "float16", "f": "float32", "d": "float64"}
+# Letters of buffers in this machine's byte order; with the bits of an item they are names of dtypes.
+_KINDS = {
+    "?": "bool",
+    "Zf": "complex",
+    **dict.fromkeys("efd", "float"),
+    **dict.fromkeys("hilqn", "int"),
+    **dict.fromkeys("HILQN", "uint"),
+}
 
 
 def bind(network: Network, out: Mapping[str, Any]) -> None:
@@ -78,8 +85,12 @@ class _Buffer:
             view = memoryview(value)
         except TypeError:
             self.refuse("an array or a writable buffer", type(value).__name__)
-        if view.format in _FORMATS:
-            self.dtype = _core.dtype(_FORMATS[view.format])
+        letter = view.format.lstrip("@=<")
+        if letter not in ("B", "b", "c"):
+            kind = _KINDS.get(letter)
+            if kind is None:
+                self.refuse("bytes or elements of one of loadstone.dtypes", f"a buffer of {view.format!r}")
+            self.dtype = _core.dtype(kind if kind == "bool" else f"{kind}{view.itemsize * 8}")
         if view.ndim > 1:
             self.shape = view.shape
 

@@ -1,8 +1,10 @@
 """out=: loading into memory that the caller has."""
 
 import array
+import ctypes
 import gc
 import mmap
+import sys
 import weakref
 
 import loadstone
@@ -79,6 +81,23 @@ def test_buffers_without_a_dtype_are_bytes(path):
         assert bytes(out[name]) == torch_bytes(expected[name]), name
     assert out["float32"].tobytes() == torch_bytes(expected["float32"].double())
     assert out["scalar"] == 2.5
+
+
+def test_letters_of_buffers_are_dtypes(path):
+    expected = load_file(path)
+    out = {
+        "bfloat16": (ctypes.c_double * 360)(),  # its letter says the byte order, too
+        "int16": array.array("h", bytes(2 * 360)),
+        "int64": array.array("l", bytes(8 * 360)),
+        "uint32": memoryview(np.zeros(SHAPE, np.uint32)),
+        "complex64": memoryview(np.zeros(SHAPE, np.complex64)),
+        "bool": memoryview(bytearray(360)).cast("?"),
+        "int8": (ctypes.c_char * 360)(),
+    }
+    loadstone.load(path, out=out)
+    assert bytes(out["bfloat16"]) == torch_bytes(expected["bfloat16"].double())
+    for name in ("int16", "int64", "uint32", "complex64", "bool", "int8"):
+        assert bytes(out[name]) == torch_bytes(expected[name]), name
 
 
 def test_a_tensor_of_ours_is_memory_too(path):
@@ -177,6 +196,14 @@ def no_writing():
             "expected an array of one of loadstone.dtypes, found <U4",
         ),
         ("float32", np.zeros(SHAPE, ">f4"), "expected an array of one of loadstone.dtypes, found >f4"),
+        (
+            "float32",
+            memoryview(np.zeros(SHAPE, ">f4")),
+            "expected bytes or elements of one of loadstone.dtypes, found a buffer of '>f'",
+        ),
+        ("float32", array.array("i", bytes(1440)), "expected float32 or another float, found int32"),
+        ("int32", array.array("I", bytes(1440)), "out: int32: expected int32, found uint32"),
+        ("float32", array.array("w" if sys.version_info >= (3, 13) else "u", "x" * 360), "a buffer of '"),
         ("uint16", np.zeros(SHAPE, ml_dtypes.bfloat16), "out: uint16: expected uint16, found bfloat16"),
         (
             "float32",
