@@ -204,8 +204,9 @@ def load(
         prefetch: first have everything read into the page cache, unless it is larger than free memory.
 
     Raises MismatchError (its .report says how the two do not fit), ArgumentError for memory in out that does
-    not fit, ChangedError if a file was changed since it was opened, and what open() raises. Nothing is half
-    loaded then, except that memory in out may have been written to.
+    not fit, ChangedError if a file was changed since it was opened, and what open() raises. A network is then
+    what it was before, except that memory in out may have been written to: a parameter that lay in it already
+    has no values then.
     """
     from ._network import KeyMap, Network
 
@@ -215,10 +216,6 @@ def load(
     if network is None:
         network = Network.from_checkpoint(checkpoint, dtype, key_map=key_map)
         dtype = None
-    if out is not None:
-        from ._out import bind
-
-        bind(network, out)
     report = network.load_into(
         checkpoint,
         dtype=dtype,
@@ -231,6 +228,7 @@ def load(
         threads=threads,
         lazy=lazy,
         progress=progress,
+        out=out,
         pool=pool,
         hugetlb=hugetlb,
         overcommit=overcommit,

@@ -154,6 +154,7 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
         threads: int | None = None,
         lazy: bool = False,
         progress: Progress = None,
+        out: Mapping[str, Any] | None = None,
         pool: _core.Pool | None = None,
         hugetlb: bool = False,
         overcommit: bool = False,
@@ -170,7 +171,11 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
             checkpoint = open_checkpoint(checkpoint)
         if io not in _IO:
             raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
-        bar = None
+        binding = bar = None
+        if out is not None:
+            from ._out import Binding
+
+            binding = Binding(self, out)
         if progress is True:
             from ._progress import make_bar
 
@@ -200,6 +205,10 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
                 keep_cache,
                 prefetch,
             )
+        except BaseException:
+            if binding:
+                binding.undo()
+            raise
         finally:
             if bar:
                 bar.close()

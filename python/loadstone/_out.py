@@ -23,26 +23,83 @@ _KINDS = {
 }
 
 
-def bind(network: Network, out: Mapping[str, Any]) -> None:
-    """Put parameters into the caller's memory; an array of floats decides the dtype of its parameter."""
-    for name, value in out.items():
-        if name not in network:
-            raise NameNotFoundError(f"out: {name}: no such parameter", tensor=name)
-        parameter = network[name]
-        buffer = _Buffer(name, value)
-        dtype = buffer.dtype_for(parameter.dtype, parameter.shape)
-        network._bind(name, buffer.memory, dtype)
+class Binding:
+    """Parameters in the caller's memory: for good, unless undo() puts them back.
+
+    All memory is looked at before the first parameter is moved.
+    """
+
+    def __init__(self, network: Network, out: Mapping[str, Any]):
+        if not hasattr(out, "items"):
+            raise TypeError(f"out: expected a mapping from names to memory, found {type(out).__name__}")
+        self._network = network
+        self._before: list[tuple[_Buffer, DType, _core.Tensor | None]] = []
+        buffers = [_Buffer(network, name, value) for name, value in out.items()]
+        _check_apart(buffers)
+        try:
+            for buffer in buffers:
+                parameter = network[buffer.name]
+                self._before.append((buffer, parameter.dtype, parameter.tensor))
+                network._bind(buffer.name, buffer.memory, buffer.target)
+        except BaseException:
+            self._put_back([])
+            raise
+
+    def undo(self) -> None:
+        """After a load that failed: each parameter has what it had before, or no values if those were lost.
+
+        A load that began to write leaves parameters without values in the memory that it wrote to.
+        """
+        before = self._before
+        self._put_back([b.memory for b, _, _ in before if self._network[b.name].data_ptr is None])
+
+    def _put_back(self, spoilt: list[_core.Tensor]) -> None:
+        for buffer, dtype, tensor in reversed(self._before):
+            if tensor is not None and any(_overlap(tensor, memory) for memory in spoilt):
+                tensor = None
+            self._network._bind(buffer.name, tensor, dtype)
+
+
+def _overlap(a: _core.Tensor, b: _core.Tensor) -> bool:
+    return a.data_ptr < b.data_ptr + b.nbytes and b.data_ptr < a.data_ptr + a.nbytes
+
+
+def _check_apart(buffers: list[_Buffer]) -> None:
+    """Refuse memory that two parameters would write to, and two memories for parameters that are tied."""
+    roots: dict[str, _Buffer] = {}
+    for buffer in buffers:
+        first = roots.setdefault(buffer.root, buffer)
+        if (buffer.memory.data_ptr, buffer.memory.nbytes) != (first.memory.data_ptr, first.memory.nbytes):
+            buffer.refuse(f"the memory of {first.name}, which it is tied to", "other memory")
+    last = None
+    for buffer in sorted(roots.values(), key=lambda buffer: buffer.memory.data_ptr):
+        if last is not None and _overlap(last.memory, buffer.memory):
+            buffer.refuse("memory of its own", f"memory that {last.name} has some of")
+        if buffer.memory.nbytes:
+            last = buffer
 
 
 class _Buffer:
-    """One value of out=. dtype and shape are None where it does not say: it is bytes then."""
+    """One value of out=. dtype and shape are None where it does not say: it is bytes then.
+
+    target is the dtype that its parameter becomes, None if that keeps its own; root is the parameter's name,
+    or that of the one which it is tied to.
+    """
 
     memory: _core.Tensor
     dtype: DType | None
     shape: tuple[int, ...] | None
 
-    def __init__(self, name: str, value: Any):
+    def __init__(self, network: Network, name: str, value: Any):
+        if name not in network:
+            raise NameNotFoundError(f"out: {name}: no such parameter", tensor=name)
         self.name = name
+        self._look_at(value)
+        parameter = network[name]
+        self.root = parameter.tied_to or name
+        self.target = self._target_for(parameter.dtype, parameter.shape)
+
+    def _look_at(self, value: Any) -> None:
         self.dtype = self.shape = None
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             self._take_array(value)
@@ -94,8 +151,7 @@ class _Buffer:
         if view.ndim > 1:
             self.shape = view.shape
 
-    def dtype_for(self, dtype: DType, shape: tuple[int, ...]) -> DType | None:
-        """The dtype that a parameter of these becomes in this memory; None if it keeps its own."""
+    def _target_for(self, dtype: DType, shape: tuple[int, ...]) -> DType | None:
         if self.dtype is not None and self.dtype.name == "uint8" and len(self.shape or ()) == 1:
             return None  # bytes, whatever they mean
         if self.shape is not None and self.shape != shape:

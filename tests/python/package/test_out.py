@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from loadstone import dtypes
 from safetensors.torch import load_file, save_file
 from support import SAVED, TORCH, save_every, torch_bytes
 
@@ -153,6 +154,91 @@ def test_a_network_that_lies_in_its_own_tensors_is_freed(path):
     assert bytes(tensor.raw) == torch_bytes(load_file(path)["float32"])
 
 
+def values_of(network, name):
+    parameter = network[name]
+    return parameter.dtype, parameter.data_ptr, parameter.tensor and bytes(parameter.tensor.raw)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A file of two tensors, a network of the first alone, and one of both."""
+    path = tmp_path / "two.safetensors"
+    save_file({"a": torch.full((8, 8), 3.0), "b": torch.ones(64)}, path)
+    part, both = loadstone.Network(), loadstone.Network()
+    for network in (part, both):
+        network.add("a", (8, 8))
+    both.add("b", (64,))
+    return path, part, both
+
+
+def test_a_value_that_does_not_fit_moves_no_parameter(two):
+    path, _, network = two
+    for bad in (b"123", bytearray(3), np.zeros(64, np.uint16)):
+        with pytest.raises(loadstone.ArgumentError, match="b: expected"):
+            loadstone.load(path, network=network, out={"a": np.full((8, 8), 7.0), "b": bad})
+        assert values_of(network, "a") == values_of(network, "b") == (dtypes.float32, None, None)
+
+
+@pytest.mark.parametrize("has_values", [False, True])
+def test_a_load_that_fails_moves_no_parameter(two, has_values):
+    path, network, _ = two
+    if has_values:
+        network.load_into(path, strict=False)
+        network["a"].tensor.numpy()[:] = 5
+    before = values_of(network, "a")
+    mine = np.full((8, 8), 7.0)
+    with pytest.raises(loadstone.MismatchError):
+        loadstone.load(path, network=network, out={"a": mine})
+    assert values_of(network, "a") == before
+    assert (mine == 7).all()
+
+    def stop(*numbers):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        loadstone.load(path, network=network, strict=False, out={"a": mine}, progress=stop)
+    assert values_of(network, "a") == before
+
+
+def test_a_load_that_fails_in_memory_of_ones_own_leaves_no_old_values(two):
+    path, network, _ = two
+    mine = np.zeros((8, 8), np.float32)
+    network.load_into(path, strict=False, out={"a": mine})
+
+    def stop(*numbers):
+        raise ZeroDivisionError
+
+    with pytest.raises(loadstone.MismatchError):
+        network.load_into(path, out={"a": mine})
+    assert values_of(network, "a") == (dtypes.float32, mine.ctypes.data, mine.tobytes())
+    with pytest.raises(ZeroDivisionError):
+        network.load_into(path, strict=False, out={"a": mine}, progress=stop)
+    assert values_of(network, "a") == (dtypes.float32, None, None)
+
+
+def test_memory_that_overlaps_is_refused(two):
+    path, _, network = two
+    both = np.zeros(127, np.float32)
+    with pytest.raises(
+        loadstone.ArgumentError, match="out: b: expected memory of its own, found memory that a has some of"
+    ):
+        loadstone.load(path, network=network, out={"b": both[63:], "a": both[:64].reshape(8, 8)})
+    both = np.zeros(128, np.float32)
+    loadstone.load(path, network=network, out={"b": both[64:], "a": both[:64].reshape(8, 8)})
+    assert both.tolist() == [3] * 64 + [1] * 64
+
+
+def test_tied_parameters_have_one_memory(two):
+    path, network, _ = two
+    network.tie("head", "a")
+    mine, other = np.zeros((8, 8)), np.zeros((8, 8))
+    network.load_into(path, strict=False, out={"head": mine, "a": mine})
+    assert (mine == 3).all()
+    message = "out: a: expected the memory of head, which it is tied to, found other memory"
+    with pytest.raises(loadstone.ArgumentError, match=message):
+        network.load_into(path, strict=False, out={"head": mine, "a": other})
+
+
 def no_writing():
     values = np.zeros(SHAPE, np.float32)
     values.flags.writeable = False
@@ -218,6 +304,8 @@ def test_what_does_not_fit_is_refused(path, name, memory, message):
 
 
 def test_names_that_are_not_there(path):
+    with pytest.raises(TypeError, match="out: expected a mapping from names to memory, found list"):
+        loadstone.load(path, out=[bytearray(4)])
     with pytest.raises(KeyError, match="out: c: no such parameter"):
         loadstone.load(path, out={"c": bytearray(4)})
     assert loadstone.load(path, out={})["scalar"].nbytes == 4
