@@ -176,7 +176,7 @@ def load(
         path: what open() takes, or a checkpoint that is open.
         dtype: of all float weights; None: as the network, or without one the checkpoint, has them.
         keep_in_fp32: globs of names of float weights that become float32 whatever dtype says.
-        names: globs of the weights to load; None: all.
+        names: globs of the weights to load, at least one; None: all.
         network: what to load into. None: the checkpoint itself says what there is.
         key_map: rules from the checkpoint's names to the network's, as KeyMap takes them. Without a network,
             the weights are called and shaped as the rules say.

@@ -171,6 +171,9 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
             checkpoint = open_checkpoint(checkpoint)
         if io not in _IO:
             raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
+        only = () if names is None else _texts(names)
+        if names is not None and not only:
+            raise ArgumentError("names: expected a name or a glob, found none")
         binding = bar = None
         if out is not None:
             from ._out import Binding
@@ -185,7 +188,7 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
                 checkpoint,
                 dtype,
                 _texts(keep_in_fp32),
-                _texts(() if names is None else names),
+                only,
                 _key_map(key_map),
                 strict,
                 ignore_mismatched,

@@ -148,6 +148,9 @@ def test_loading_some_names(path):
     weights = loadstone.load(path, names=["float1*", "scalar"])
     assert set(weights) == {"float16", "scalar"}
     assert "int8" not in list(weights)
+    for nothing in ([], iter(())):
+        with pytest.raises(loadstone.ArgumentError, match="names: expected a name or a glob, found none"):
+            loadstone.load(path, names=nothing)
     with pytest.raises(KeyError):
         weights["int8"]
     with pytest.raises(KeyError):
