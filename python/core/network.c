@@ -63,30 +63,46 @@ static PyObject *network_subscript(PyObject *self, PyObject *name)
     return param ? core_parameter_new((network_object *)self, param) : NULL;
 }
 
-static bool has_values(network_object *self, const lds_param *param)
+/* Those that have values, if only these are wanted: as many as n says; to be freed with PyMem_Free(). */
+static const lds_param **take_params(network_object *self, lds_network *network, bool only_with_values,
+                                     size_t *n)
 {
-    bool can_read = guard_try_read(&self->guard), result = can_read && lds_param_data(param);
-    if (can_read)
-        guard_end_read(&self->guard);
-    return result;
+    size_t n_all = lds_network_n_params(network);
+    const lds_param **params = PyMem_Calloc(n_all + 1, sizeof *params);
+    if (!params)
+        return (const lds_param **)PyErr_NoMemory();
+    if (!guard_try_read(&self->guard)) {
+        PyMem_Free(params);
+        return (const lds_param **)core_network_busy();
+    }
+    for (size_t i = 0; i < n_all; i++) {
+        const lds_param *param = lds_network_param(network, i);
+        if (!only_with_values || lds_param_data(param))
+            params[(*n)++] = param;
+    }
+    guard_end_read(&self->guard);
+    return params;
 }
 
 /* _names(only_with_values) */
 static PyObject *network_names(PyObject *self, PyObject *arg)
 {
-    network_object *n = (network_object *)self;
-    lds_network *network = core_network_of(n);
+    network_object *owner = (network_object *)self;
+    lds_network *network = core_network_of(owner);
     int only_with_values = PyObject_IsTrue(arg);
-    PyObject *list = network && only_with_values >= 0 ? PyList_New(0) : NULL;
-    for (size_t i = 0; list && i < lds_network_n_params(network); i++) {
-        const lds_param *param = lds_network_param(network, i);
-        if (only_with_values && !has_values(n, param))
-            continue;
-        PyObject *name = PyUnicode_FromString(lds_param_name(param));
-        if (!name || PyList_Append(list, name))
+    if (!network || only_with_values < 0)
+        return NULL;
+    size_t n = 0;
+    const lds_param **params = take_params(owner, network, only_with_values, &n);
+    PyObject *list = params ? PyList_New((Py_ssize_t)n) : NULL;
+    for (size_t i = 0; list && i < n; i++) {
+        PyObject *name = PyUnicode_FromString(lds_param_name(params[i]));
+        if (!name)
             Py_CLEAR(list);
-        Py_XDECREF(name);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, name);
     }
+    PyMem_Free(params);
     return list;
 }
 

@@ -206,6 +206,22 @@ def test_progress_and_cancelling(small):
     assert network["a"].data_ptr
 
 
+def test_weights_are_not_listed_while_they_change(small):
+    weights, busy = loadstone.load(small), []
+    later = loadstone.Weights(weights.network, weights.report)
+
+    def look(*numbers):
+        for use in (lambda: list(later), lambda: len(later), lambda: later["a"], lambda: "a" in later):
+            with pytest.raises(RuntimeError, match="being changed by another call"):
+                use()
+            busy.append(use)
+
+    weights.network.load_into(small, progress=look)
+    assert busy
+    assert list(later) == list(weights) == ["a", "b"]
+    assert list(weights.network) == ["a", "b"]
+
+
 # ---- tensors ----
 
 
