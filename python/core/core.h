@@ -17,7 +17,7 @@
 
 #include "loadstone.h"
 
-enum { N_DTYPES = 32 };
+enum { N_DTYPES = 32, MAX_THREADS = 1024 };
 
 typedef struct core_state {
     PyTypeObject *checkpoint_type, *checkpoint_tensor_type, *tensor_type, *network_type, *parameter_type,
@@ -49,6 +49,14 @@ typedef struct shared_memory {
     void *own;            /* or NULL */
 } shared_memory;
 
+/* A number that is an argument. None, if it may be that, leaves the value as it is. */
+typedef struct core_number {
+    core_state *state;
+    const char *name;
+    uint64_t least, most, value;
+    bool or_none;
+} core_number;
+
 /* Row-major memory: a parameter's storage, or a block of our own. */
 typedef struct tensor_object {
     PyObject_VAR_HEAD core_state *state;
@@ -67,6 +75,13 @@ typedef struct tensor_object {
 /* errors.c. All set an exception and return NULL. */
 PyObject *core_fail(core_state *state, const lds_error *err);
 PyObject *core_fail_with_report(core_state *state, const lds_error *err, PyObject *report);
+/* An ArgumentError of the extension's own. */
+PyObject *core_fail_argument(core_state *state, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* arguments.c */
+/* An O& converter; ctx is a core_number without its value. An ArgumentError unless that is least to most. */
+int core_take_number(PyObject *object, void *ctx);
 
 /* dtypes.c */
 int core_load_dtypes(core_state *state);

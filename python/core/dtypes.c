@@ -99,13 +99,14 @@ static PyObject *convert_buffers(core_state *state, Py_buffer *dst, lds_dtype ds
     return status ? core_fail(state, &err) : new_ref(Py_None);
 }
 
-/* convert(dst, dst_dtype, src, src_dtype, threads) */
+/* convert(dst, dst_dtype, src, src_dtype, threads): 0 are as many as are worth it. */
 PyObject *core_convert(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *dst_object, *dst_type, *src_object, *src_type, *result = NULL;
-    unsigned n_threads;
-    if (!PyArg_ParseTuple(args, "OOOOI:convert", &dst_object, &dst_type, &src_object, &src_type, &n_threads))
+    core_number threads = {.state = state, .name = "threads", .most = MAX_THREADS};
+    if (!PyArg_ParseTuple(args, "OOOOO&:convert", &dst_object, &dst_type, &src_object, &src_type,
+                          core_take_number, &threads))
         return NULL;
     int dst_dtype = core_dtype_of(state, dst_type), src_dtype = core_dtype_of(state, src_type);
     if (dst_dtype < 0 || src_dtype < 0)
@@ -116,7 +117,8 @@ PyObject *core_convert(PyObject *module, PyObject *args)
     if (PyObject_GetBuffer(dst_object, &dst, PyBUF_WRITABLE))
         return NULL;
     if (!PyObject_GetBuffer(src_object, &src, PyBUF_SIMPLE)) {
-        result = convert_buffers(state, &dst, (lds_dtype)dst_dtype, &src, (lds_dtype)src_dtype, n_threads);
+        result = convert_buffers(state, &dst, (lds_dtype)dst_dtype, &src, (lds_dtype)src_dtype,
+                                 (uint32_t)threads.value);
         PyBuffer_Release(&src);
     }
     PyBuffer_Release(&dst);

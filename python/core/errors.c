@@ -1,4 +1,6 @@
 /* Errors of the library as exceptions; which class, and what it carries, is decided in loadstone/_errors.py. */
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core.h"
@@ -33,4 +35,15 @@ PyObject *core_fail_with_report(core_state *state, const lds_error *err, PyObjec
 PyObject *core_fail(core_state *state, const lds_error *err)
 {
     return core_fail_with_report(state, err, NULL);
+}
+
+PyObject *core_fail_argument(core_state *state, const char *format, ...)
+{
+    lds_error err = LDS_ERROR_INIT;
+    err.code = LDS_ERR_ARGUMENT;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err.message, sizeof err.message, format, args);
+    va_end(args);
+    return core_fail(state, &err);
 }

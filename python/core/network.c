@@ -181,8 +181,9 @@ static PyObject *network_to(PyObject *self, PyObject *arg)
 static PyObject *network_init_missing(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     network_object *n = (network_object *)self;
-    unsigned long long seed = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K:init_missing", (char *[]){"seed", NULL}, &seed))
+    core_number seed = {.state = n->state, .name = "seed", .most = UINT64_MAX};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&:init_missing", (char *[]){"seed", NULL},
+                                     core_take_number, &seed))
         return NULL;
     lds_network *network = begin_change(n);
     if (!network)
@@ -190,7 +191,7 @@ static PyObject *network_init_missing(PyObject *self, PyObject *args, PyObject *
     lds_error err = LDS_ERROR_INIT;
     lds_status status;
     Py_BEGIN_ALLOW_THREADS;
-    status = lds_network_init(network, seed, &err);
+    status = lds_network_init(network, seed.value, &err);
     guard_end_write(&n->guard);
     Py_END_ALLOW_THREADS;
     return status ? core_fail(n->state, &err) : new_ref(Py_None);
@@ -312,13 +313,17 @@ static PyObject *network_load(PyObject *self, PyObject *args)
     PyObject *checkpoint, *dtype_object, *keep, *names, *key_map, *progress, *pool_object, *cache_object,
         *trace_object;
     int strict, ignore_mismatched, init_missing, lazy, io, hugetlb, overcommit, keep_cache, prefetch;
-    unsigned long long seed, window, cache_nbytes;
-    unsigned threads;
-    if (!PyArg_ParseTuple(args, "O!OO!O!OppppKiIKOOppOKOpp:_load", state->checkpoint_type, &checkpoint,
+    core_number seed = {.state = state, .name = "seed", .most = UINT64_MAX};
+    core_number threads = {
+        .state = state, .name = "threads", .least = 1, .most = MAX_THREADS, .or_none = true};
+    core_number cache_nbytes = {.state = state, .name = "cache_nbytes", .most = UINT64_MAX};
+    unsigned long long window;
+    if (!PyArg_ParseTuple(args, "O!OO!O!OppppO&iO&KOOppOO&Opp:_load", state->checkpoint_type, &checkpoint,
                           &dtype_object, &PyTuple_Type, &keep, &PyTuple_Type, &names, &key_map, &strict,
-                          &ignore_mismatched, &init_missing, &lazy, &seed, &io, &threads, &window, &progress,
-                          &pool_object, &hugetlb, &overcommit, &cache_object, &cache_nbytes, &trace_object,
-                          &keep_cache, &prefetch))
+                          &ignore_mismatched, &init_missing, &lazy, core_take_number, &seed, &io,
+                          core_take_number, &threads, &window, &progress, &pool_object, &hugetlb, &overcommit,
+                          &cache_object, core_take_number, &cache_nbytes, &trace_object, &keep_cache,
+                          &prefetch))
         return NULL;
     int dtype = core_dtype_of(state, dtype_object);
     const lds_keymap *keymap;
@@ -346,15 +351,15 @@ static PyObject *network_load(PyObject *self, PyObject *args)
         options.ignore_mismatched = ignore_mismatched;
         options.init_missing = init_missing;
         options.lazy = lazy;
-        options.seed = seed;
+        options.seed = seed.value;
         options.io = (lds_io)io;
-        options.n_threads = threads;
+        options.n_threads = (uint32_t)threads.value;
         options.window_nbytes = window;
         options.pool = pool;
         options.hugetlb = hugetlb;
         options.overcommit = overcommit;
         options.cache = cache ? PyBytes_AS_STRING(cache) : NULL;
-        options.cache_nbytes = cache_nbytes;
+        options.cache_nbytes = cache_nbytes.value;
         options.keep_cache = keep_cache;
         options.prefetch = prefetch;
         const lds_checkpoint *source = core_checkpoint_begin(checkpoint);

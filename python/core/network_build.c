@@ -159,8 +159,9 @@ lds_network *core_network_of(network_object *self)
 }
 
 /* The caller's shape as numbers, to be freed with PyMem_Free(). A list may change while its items are asked. */
-static uint64_t *take_shape(PyObject *object, Py_ssize_t *n_dims)
+static uint64_t *take_shape(core_state *state, PyObject *object, Py_ssize_t *n_dims)
 {
+    core_number extent = {.state = state, .name = "shape", .most = UINT64_MAX};
     PyObject *items = PySequence_Tuple(object);
     if (!items) {
         if (PyErr_ExceptionMatches(PyExc_TypeError))
@@ -172,10 +173,9 @@ static uint64_t *take_shape(PyObject *object, Py_ssize_t *n_dims)
     if (!shape)
         PyErr_NoMemory();
     for (Py_ssize_t d = 0; shape && d < *n_dims; d++) {
-        PyObject *extent = PyNumber_Index(PyTuple_GET_ITEM(items, d));
-        shape[d] = extent ? PyLong_AsUnsignedLongLong(extent) : 0;
-        Py_XDECREF(extent);
-        if (PyErr_Occurred()) {
+        if (core_take_number(PyTuple_GET_ITEM(items, d), &extent)) {
+            shape[d] = extent.value;
+        } else {
             PyMem_Free(shape);
             shape = NULL;
         }
@@ -198,7 +198,7 @@ PyObject *core_network_add(PyObject *self, PyObject *args)
     init.kind = (lds_init_kind)kind;
     int dtype = core_dtype_of(n->state, dtype_object);
     Py_ssize_t n_dims;
-    uint64_t *shape = dtype < 0 ? NULL : take_shape(shape_object, &n_dims);
+    uint64_t *shape = dtype < 0 ? NULL : take_shape(n->state, shape_object, &n_dims);
     lds_builder *builder = shape ? begin_building(n) : NULL;
     PyObject *result = NULL;
     if (builder) {

@@ -21,11 +21,11 @@ int core_pool_of(core_state *state, PyObject *object, lds_pool **pool)
 static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"max_nbytes", NULL};
-    unsigned long long max_nbytes = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K:Pool", names, &max_nbytes))
+    core_number max_nbytes = {.state = PyType_GetModuleState(type), .name = "max_nbytes", .most = UINT64_MAX};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&:Pool", names, core_take_number, &max_nbytes))
         return NULL;
     pool_object *self = (pool_object *)type->tp_alloc(type, 0);
-    if (self && lds_pool_create(&self->pool, max_nbytes, NULL)) {
+    if (self && lds_pool_create(&self->pool, max_nbytes.value, NULL)) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -41,11 +41,12 @@ static void pool_dealloc(PyObject *self)
 static PyObject *pool_trim(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"keep_nbytes", NULL};
-    unsigned long long keep_nbytes = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|K:trim", names, &keep_nbytes))
+    core_number keep_nbytes = {
+        .state = PyType_GetModuleState(Py_TYPE(self)), .name = "keep_nbytes", .most = UINT64_MAX};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O&:trim", names, core_take_number, &keep_nbytes))
         return NULL;
     Py_BEGIN_ALLOW_THREADS;
-    lds_pool_trim(((pool_object *)self)->pool, keep_nbytes);
+    lds_pool_trim(((pool_object *)self)->pool, keep_nbytes.value);
     Py_END_ALLOW_THREADS;
     return new_ref(Py_None);
 }

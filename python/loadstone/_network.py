@@ -196,7 +196,7 @@ class Network(_core.Network, Mapping):  # type: ignore[type-arg]
                 lazy,
                 seed,
                 _IO[io],
-                0 if threads is None else threads,
+                threads,
                 0,
                 bar or progress or None,
                 pool,

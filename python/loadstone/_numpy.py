@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import _core
-from ._errors import UnsupportedError
+from ._errors import ArgumentError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,5 +76,7 @@ def convert_dtype(
         raise ValueError(
             f"out: expected a C-contiguous array of {target} {source.shape}, found {out.dtype} {out.shape}"
         )
-    _core.convert(out, target, source, source.dtype, threads or 0)
+    if threads is not None and threads not in range(1, 1025):
+        raise ArgumentError(f"threads: expected 1 to 1024, found {threads!r}")
+    _core.convert(out, target, source, source.dtype, 0 if threads is None else threads)
     return out

@@ -474,6 +474,49 @@ def test_a_network_built_by_hand(small):
     assert "4 parameters" in repr(network)
 
 
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda path, pool: loadstone.load(path, threads=2**32 + 1),
+            "threads: expected 1 to 1024, found 4294967297",
+        ),
+        (lambda path, pool: loadstone.load(path, threads=-1), "threads: expected 1 to 1024, found -1"),
+        (lambda path, pool: loadstone.load(path, threads=0), "threads: expected 1 to 1024, found 0"),
+        (lambda path, pool: loadstone.load(path, threads=1025), "threads: expected 1 to 1024, found 1025"),
+        (
+            lambda path, pool: loadstone.load(path, cache_nbytes=-1),
+            "cache_nbytes: expected 0 to MOST, found -1",
+        ),
+        (
+            lambda path, pool: loadstone.Network().load_into(path, seed=2**64),
+            "seed: expected 0 to MOST, found ALL",
+        ),
+        (lambda path, pool: loadstone.Network().init_missing(-1), "seed: expected 0 to MOST, found -1"),
+        (lambda path, pool: loadstone.Network().init_missing(2**64), "seed: expected 0 to MOST, found ALL"),
+        (lambda path, pool: loadstone.Pool(-1), "max_nbytes: expected 0 to MOST, found -1"),
+        (lambda path, pool: pool.trim(2**64), "keep_nbytes: expected 0 to MOST, found ALL"),
+        (lambda path, pool: loadstone.Network().add("a", [2**64]), "shape: expected 0 to MOST, found ALL"),
+        (
+            lambda path, pool: loadstone.convert_dtype(np.zeros(3), "bf16", threads=0),
+            "threads: expected 1 to 1024, found 0",
+        ),
+    ],
+)
+def test_numbers_that_are_out_of_range(small, use, message):
+    message = message.replace("MOST", str(2**64 - 1)).replace("ALL", str(2**64))
+    with pytest.raises(loadstone.ArgumentError, match=f"^{message}$"):
+        use(small, loadstone.Pool())
+
+
+def test_numbers_are_integers(small):
+    with pytest.raises(TypeError, match=r"^threads: expected an integer, found '4'$"):
+        loadstone.load(small, threads="4")
+    with pytest.raises(TypeError, match=r"^max_nbytes: expected an integer, found None$"):
+        loadstone.Pool(None)
+    assert loadstone.load(small, threads=np.int64(1024), dtype="float64").report.n_threads
+
+
 def test_errors_while_building():
     network = loadstone.Network()
     network.add("a", [2])
@@ -481,7 +524,7 @@ def test_errors_while_building():
         network.add("a", [2])
     with pytest.raises(loadstone.ArgumentError):
         loadstone.Network().add("a", [2], init="nonsense")
-    with pytest.raises(OverflowError):
+    with pytest.raises(loadstone.ArgumentError, match=r"^shape: expected 0 to \d+, found -2$"):
         loadstone.Network().add("a", [-2])
     with pytest.raises(TypeError):
         loadstone.Network().add("a", [2.5])
@@ -552,7 +595,7 @@ def test_convert_dtype_of_large_arrays(threads):
     assert np.array_equal(
         loadstone.convert_dtype(half, "float32", out=out, threads=threads), half.astype("f4")
     )
-    with pytest.raises(loadstone.ArgumentError, match="expected at most 1024 threads, found 1025"):
+    with pytest.raises(loadstone.ArgumentError, match="threads: expected 1 to 1024, found 1025"):
         loadstone.convert_dtype(values, "bfloat16", threads=1025)
 
 

@@ -1,0 +1,34 @@
+/* Arguments that several calls take: numbers in a range, and texts. What they are called goes into the message. */
+#include "core.h"
+
+static void refuse(const core_number *number, PyObject *found)
+{
+    PyObject *text = PyObject_Str(found);
+    const char *digits = text ? PyUnicode_AsUTF8(text) : NULL;
+    if (digits)
+        core_fail_argument(number->state, "%s: expected %llu to %llu, found %.100s", number->name,
+                           (unsigned long long)number->least, (unsigned long long)number->most, digits);
+    Py_XDECREF(text);
+}
+
+int core_take_number(PyObject *object, void *ctx)
+{
+    core_number *number = ctx;
+    if (object == Py_None && number->or_none)
+        return 1;
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s: expected an integer, found %R", number->name, object);
+        return 0;
+    }
+    PyObject *index = PyNumber_Index(object);
+    if (!index)
+        return 0;
+    number->value = PyLong_AsUnsignedLongLong(index);
+    bool fits = !PyErr_Occurred() && number->value >= number->least && number->value <= number->most;
+    if (!fits) {
+        PyErr_Clear();
+        refuse(number, index);
+    }
+    Py_DECREF(index);
+    return fits;
+}
