@@ -28,8 +28,11 @@ const lds_checkpoint *core_checkpoint_begin(PyObject *self)
 void core_checkpoint_end(PyObject *self)
 {
     checkpoint_object *root = root_of(self);
-    if (atomic_fetch_sub(&root->users, 1) == 1)
-        lds_checkpoint_close((lds_checkpoint *)root->checkpoint);
+    if (atomic_fetch_sub(&root->users, 1) != 1)
+        return;
+    Py_BEGIN_ALLOW_THREADS;
+    lds_checkpoint_close((lds_checkpoint *)root->checkpoint);
+    Py_END_ALLOW_THREADS;
 }
 
 static void close_root(PyObject *root)

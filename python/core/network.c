@@ -16,7 +16,9 @@ PyObject *core_network_busy(void)
 static void network_dealloc(PyObject *self)
 {
     network_object *n = (network_object *)self;
+    Py_BEGIN_ALLOW_THREADS;
     lds_network_free(atomic_load(&n->network));
+    Py_END_ALLOW_THREADS;
     lds_builder_free(n->builder);
     core_bound_destroy(n);
     free_object(self);
@@ -294,12 +296,17 @@ static PyObject *load_traced(network_object *n, const lds_checkpoint *checkpoint
     if (lds_trace_new(&options->trace, &err))
         return core_fail(n->state, &err);
     PyObject *report = load(n, checkpoint, options, progress);
-    if (report && lds_trace_write(options->trace, PyBytes_AS_STRING(path), &err)) {
-        Py_CLEAR(report);
-        core_fail(n->state, &err);
+    lds_status status = LDS_OK;
+    if (report) {
+        Py_BEGIN_ALLOW_THREADS;
+        status = lds_trace_write(options->trace, PyBytes_AS_STRING(path), &err);
+        Py_END_ALLOW_THREADS;
     }
     lds_trace_free(options->trace);
-    return report;
+    if (!status)
+        return report;
+    Py_XDECREF(report);
+    return core_fail(n->state, &err);
 }
 
 /*

@@ -34,7 +34,9 @@ static PyObject *pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static void pool_dealloc(PyObject *self)
 {
+    Py_BEGIN_ALLOW_THREADS;
     lds_pool_release(((pool_object *)self)->pool);
+    Py_END_ALLOW_THREADS;
     free_object(self);
 }
 

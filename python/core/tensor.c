@@ -15,6 +15,9 @@ typedef struct foreign_dtype {
     uint8_t dlpack_code;
 } foreign_dtype;
 
+/* Less than this is given back before another thread would have taken over the interpreter. */
+enum { LARGE_NBYTES = 8 << 20 };
+
 static const foreign_dtype foreign[N_DTYPES] = {
     [LDS_BOOL] = {"?", "|b1", DLPACK_BOOL},
     [LDS_U8] = {"B", "|u1", DLPACK_UINT},
@@ -130,15 +133,26 @@ static shared_memory *share(tensor_object *t)
     return shared;
 }
 
-static void tensor_dealloc(PyObject *self)
+static void release_memory(tensor_object *t)
 {
-    tensor_object *t = (tensor_object *)self;
     shared_memory *shared = atomic_load(&t->shared);
     if (shared) {
         disown(shared);
     } else {
         lds_storage_release(t->storage);
         free(t->own);
+    }
+}
+
+static void tensor_dealloc(PyObject *self)
+{
+    tensor_object *t = (tensor_object *)self;
+    if (t->nbytes >= LARGE_NBYTES && !t->keeper) {
+        Py_BEGIN_ALLOW_THREADS;
+        release_memory(t);
+        Py_END_ALLOW_THREADS;
+    } else {
+        release_memory(t);
     }
     Py_XDECREF(t->keeper);
     free_object(self);

@@ -57,6 +57,76 @@ def test_the_interpreter_stays_without_its_lock():
     assert done.stdout.strip() in (("None", "True") if has_lock else ("False",))
 
 
+def lets_others_run(use):
+    """Whether use() lets a thread run that waits for the interpreter, which nothing else does meanwhile."""
+    has_run, interval = [], sys.getswitchinterval()
+
+    def wait():
+        time.sleep(0.02)
+        has_run.append(True)
+
+    sys.setswitchinterval(1000)
+    try:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        end = time.perf_counter() + 0.1
+        while time.perf_counter() < end:
+            pass
+        was_early = bool(has_run)
+        use()
+        return bool(has_run) and not was_early
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="others run always")
+@pytest.mark.parametrize("kind", ["read", "mapped", "loaded", "network", "pool"])
+def test_others_run_while_memory_is_given_back(tmp_path, kind):
+    path = write_sparse(tmp_path / "big.safetensors", {"a": ("F32", (64 << 20,))})
+
+    def make():
+        pool = loadstone.Pool()
+        if kind == "read":
+            return loadstone.open(path)["a"].read()
+        weights = loadstone.load(path, io="map" if kind == "mapped" else "read", pool=pool)
+        return weights if kind == "network" else pool if kind == "pool" else weights["a"]
+
+    def once():
+        held = [make()]
+        return lets_others_run(held.clear)
+
+    assert any(once() for _ in range(10))  # another process may have had the processor
+
+
+TRACED = """
+    import os, sys, threading, time
+    import loadstone
+
+    def read():
+        time.sleep(0.3)
+        print("traceEvents" in open(sys.argv[2]).read())
+
+    os.mkfifo(sys.argv[2])
+    thread = threading.Thread(target=read)
+    thread.start()
+    loadstone.load(sys.argv[1], trace=sys.argv[2])
+    thread.join()
+"""
+
+
+def test_others_run_while_a_trace_is_written(path, tmp_path):
+    """To a pipe, which waits until another thread reads from it."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TRACED), str(path), str(tmp_path / "trace")],
+        env={**os.environ, "PYTHONPATH": str(Path(loadstone.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_reading_one_checkpoint(path):
     checkpoint = loadstone.open(path)
 
