@@ -31,6 +31,7 @@ from ._load import Checkpoint, Weights, load, open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import mindspore as mindspore
     from ._network import KeyMap, Network
     from ._numpy import convert_dtype
     from ._report import Report
@@ -70,13 +71,16 @@ __all__ = [
 _LATER = {"KeyMap": "_network", "Network": "_network", "Report": "_report", "convert_dtype": "_numpy"}
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+# Those who check types know all names, and take a module that has this function to have any other, too.
+if not TYPE_CHECKING:
 
-    if name == "mindspore":
-        return import_module(".mindspore", __name__)
-    if name not in _LATER:
-        raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
-    value = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name == "mindspore":
+            return import_module(".mindspore", __name__)
+        if name not in _LATER:
+            raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
+        value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        globals()[name] = value
+        return value

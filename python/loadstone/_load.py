@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from ._report import Report
 
     Progress = Union[bool, Callable[[int, int, float], object], None]
+    _Pairs = ItemsView[str, _core.CheckpointTensor]
+    _Tensors = ValuesView[_core.CheckpointTensor]
+    _Checkpoint = Mapping[str, _core.CheckpointTensor]
+    _Weights = Mapping[str, _core.Tensor]
+else:
+    _Pairs, _Tensors, _Checkpoint, _Weights = ItemsView, ValuesView, Mapping, Mapping
 
 
-class _Items(ItemsView):  # type: ignore[type-arg]
+class _Items(_Pairs):
     """Those of a checkpoint, without looking up each name."""
 
     __slots__ = ()
@@ -29,7 +35,7 @@ class _Items(ItemsView):  # type: ignore[type-arg]
         return zip(self._mapping, self._mapping._tensors())
 
 
-class _Values(ValuesView):  # type: ignore[type-arg]
+class _Values(_Tensors):
     """Those of a checkpoint, without looking up each name."""
 
     __slots__ = ()
@@ -39,7 +45,7 @@ class _Values(ValuesView):  # type: ignore[type-arg]
         return iter(self._mapping._tensors())
 
 
-class Checkpoint(_core.Checkpoint, Mapping):  # type: ignore[type-arg]
+class Checkpoint(_core.Checkpoint, _Checkpoint):
     """An open checkpoint: a mapping from names to tensors, in the order of their bytes in the files.
 
     Only headers have been read. Files are closed by close(), at the end of a with statement, or when the
@@ -89,7 +95,7 @@ class Checkpoint(_core.Checkpoint, Mapping):  # type: ignore[type-arg]
     __eq__ = object.__eq__
 
 
-class Weights(Mapping):  # type: ignore[type-arg]
+class Weights(_Weights):
     """Loaded weights: a mapping from names to tensors, with the .network they are in and the .report of the
     load.
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from ._load import Checkpoint, Progress
 
+    _Parameters = Mapping[str, _core.Parameter]
+else:
+    _Parameters = Mapping
+
 _KINDS = {
     None: 0,
     "zeros": 1,
@@ -70,7 +74,7 @@ class _Place:
         self._network._leave(self._scope)
 
 
-class Network(_core.Network, Mapping):  # type: ignore[type-arg]
+class Network(_core.Network, _Parameters):
     """What is to be filled: a mapping from names to parameters, in order.
 
     Network(dtype) is one to be built by hand, with add(), tie(), scope() and default_dtype(), until it is
