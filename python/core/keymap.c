@@ -25,7 +25,7 @@ PyObject *core_keymap_from_json(PyObject *module, PyObject *args)
     PyObject *type;
     Py_buffer json;
     const char *file;
-    if (!PyArg_ParseTuple(args, "Oy*s:_keymap_from_json", &type, &json, &file))
+    if (!PyArg_ParseTuple(args, "Oy*y:_keymap_from_json", &type, &json, &file))
         return NULL;
     lds_error err = LDS_ERROR_INIT;
     lds_keymap *keymap;

@@ -94,7 +94,7 @@ PyObject *core_network_from_manifest(PyObject *module, PyObject *args)
     PyObject *type;
     Py_buffer json;
     const char *file;
-    if (!PyArg_ParseTuple(args, "Oy*s:_network_from_manifest", &type, &json, &file))
+    if (!PyArg_ParseTuple(args, "Oy*y:_network_from_manifest", &type, &json, &file))
         return NULL;
     lds_error err = LDS_ERROR_INIT;
     lds_network *network;

@@ -5,8 +5,11 @@ Where Python has an exception that users would catch, ours is one, too.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ._report import Report
@@ -16,9 +19,8 @@ class LoadstoneError(Exception):
     """The base of all.
 
     .code is the library's status (see loadstone.h), 0 if the error is the package's own. .file, .tensor (or
-    parameter, or field) and .offset (a byte in the file) say what it is about; each may be None. Long paths
-    are
-    shortened at their left.
+    parameter, or field) and .offset (a byte in the file) say what it is about; each may be None. The message
+    shows long paths shortened at their left; .file is whole.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class NameNotFoundError(ArgumentError, KeyError):
 
 
 class FileError(LoadstoneError, OSError):
-    """The operating system refused; .errno says why."""
+    """The operating system refused; .errno and .strerror say why, .filename is .file."""
 
     def __reduce__(self) -> Any:
-        return type(self), (self.message,), {**self.__dict__, "errno": self.errno}
+        system = {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+        return type(self), (self.message,), {**self.__dict__, **system}
 
 
 class NotFoundError(FileError, FileNotFoundError):
@@ -127,10 +130,39 @@ def make_error(
     """The exception for an error of the library; _core calls this."""
     cls = _CODES.get(code) or _GROUPS.get(-code // 10, LoadstoneError)
     error = cls(message, code, file, tensor, offset)
-    if errno and isinstance(error, OSError):
-        error.errno = errno
+    if isinstance(error, OSError):
+        error.filename = file
+        if errno:
+            error.errno, error.strerror = errno, os.strerror(errno)
     if report is not None and isinstance(error, MismatchError):
         from ._report import Report
 
         error.report = Report(report)
     return error
+
+
+def system_error(error: OSError, path: str | os.PathLike[str]) -> LoadstoneError:
+    """The exception for a file that Python could not read."""
+    name = os.fsdecode(path)
+    shown = name.encode(errors="surrogateescape").decode(errors="replace")
+    code = -21 if isinstance(error, (FileNotFoundError, NotADirectoryError)) else -20
+    return make_error(
+        code, f"{shown}: cannot be opened: {error.strerror}", name, None, None, error.errno or 0, None
+    )
+
+
+def name_file(error: LoadstoneError, paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Make .file whole, if messages show it shortened and it is one of paths, in one, or beside one."""
+    if error.file is None or not error.file.startswith("..."):
+        return
+    shown = error.file[3:]
+    # Where what is shown of a path may end, and that of a file in it begin.
+    ends = [n for n in range(len(shown), 0, -1) if shown[n:][:1] in ("", "/")]
+    names = [os.fsdecode(path) for path in paths]
+    for name in [*names, *(name.rstrip("/") for name in names), *map(os.path.dirname, names)]:
+        for n in ends:
+            if name.endswith(shown[:n]):
+                error.file = name + shown[n:]
+                if isinstance(error, OSError):
+                    error.filename = error.file
+                return

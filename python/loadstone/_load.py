@@ -6,6 +6,7 @@ from __future__ import annotations
 from _collections_abc import ItemsView, Mapping, ValuesView
 
 from . import _core
+from ._errors import LoadstoneError, name_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ def open(
     Raises NotFoundError or FileError if it is not there or cannot be read, MalformedError, TruncatedError or
     NotWeightsError, whose message says what is wrong, where, and what to do, and UnsupportedError.
     """
-    return _core.open(Checkpoint, path, variant, revision)
+    try:
+        return _core.open(Checkpoint, path, variant, revision)
+    except LoadstoneError as error:
+        name_file(error, [path])
+        raise
 
 
 def load(

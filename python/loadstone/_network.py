@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 # collections.abc under the name by which every interpreter has it loaded: half the time of our import.
 from _collections_abc import Mapping
 
 from . import _core
-from ._errors import ArgumentError
+from ._errors import ArgumentError, LoadstoneError, name_file, system_error
 from ._report import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, TypeVar
 
     from ._load import Checkpoint, Progress
 
+    _Made = TypeVar("_Made")
     _Parameters = Mapping[str, _core.Parameter]
 else:
     _Parameters = Mapping
@@ -52,12 +54,12 @@ class KeyMap(_core.KeyMap):
     def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> KeyMap:
         import json
 
-        return _core.keymap_from_json(cls, json.dumps({"rules": list(rules)}).encode(), "KeyMap")
+        return _core.keymap_from_json(cls, json.dumps({"rules": list(rules)}).encode(), b"KeyMap")
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> KeyMap:
         """From a key map file."""
-        return _core.keymap_from_json(cls, _read(path), str(path))
+        return _from_file(path, lambda json, file: _core.keymap_from_json(cls, json, file))
 
 
 class _Place:
@@ -104,12 +106,16 @@ class Network(_core.Network, _Parameters):
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
         """From the config.json of a model's directory; docs/architectures.md lists what is known."""
-        return _core.network_from_config(cls, path, dtype)
+        try:
+            return _core.network_from_config(cls, path, dtype)
+        except LoadstoneError as error:
+            name_file(error, [path])
+            raise
 
     @classmethod
     def from_manifest(cls, path: str | os.PathLike[str]) -> Network:
         """From a manifest file (docs/manifest.md)."""
-        return _core.network_from_manifest(cls, _read(path), str(path))
+        return _from_file(path, lambda json, file: _core.network_from_manifest(cls, json, file))
 
     def add(
         self,
@@ -212,9 +218,11 @@ class Network(_core.Network, _Parameters):
                 keep_cache,
                 prefetch,
             )
-        except BaseException:
+        except BaseException as error:
             if binding:
                 binding.undo()
+            if isinstance(error, LoadstoneError):
+                name_file(error, checkpoint.files)
             raise
         finally:
             if bar:
@@ -253,9 +261,18 @@ class Network(_core.Network, _Parameters):
     __eq__ = object.__eq__
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _from_file(path: str | os.PathLike[str], make: Callable[[bytes, bytes], _Made]) -> _Made:
+    """What make() makes of a file's contents and name."""
+    try:
+        with open(path, "rb") as file:
+            json = file.read()
+    except OSError as error:
+        raise system_error(error, path) from None
+    try:
+        return make(json, os.fsencode(path))
+    except LoadstoneError as error:
+        name_file(error, [path])
+        raise
 
 
 def _key_map(rules: KeyMap | Iterable[dict[str, Any]] | None) -> KeyMap | None:

@@ -391,6 +391,64 @@ def test_exceptions(tmp_path, content, expected, builtin):
     )
     if isinstance(error, OSError):
         assert again.errno == error.errno == 2
+        assert again.strerror == error.strerror == "No such file or directory"
+        assert again.filename == error.filename == str(path)
+
+
+@pytest.mark.parametrize("make", [loadstone.KeyMap.from_file, loadstone.Network.from_manifest])
+def test_files_of_json_that_cannot_be_used(tmp_path, make):
+    missing = tmp_path / "none.json"
+    with pytest.raises(loadstone.NotFoundError) as caught:
+        make(missing)
+    assert str(caught.value) == f"{missing}: cannot be opened: No such file or directory"
+    assert (caught.value.code, caught.value.errno, caught.value.file) == (-21, 2, str(missing))
+    with pytest.raises(loadstone.FileError, match="cannot be opened: Is a directory") as caught:
+        make(tmp_path)
+    assert not isinstance(caught.value, loadstone.NotFoundError)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json"))
+    odd.write_text("{")
+    with pytest.raises(loadstone.MalformedError) as caught:
+        make(odd)
+    assert caught.value.file == str(odd)
+    with pytest.raises(loadstone.NotFoundError, match=r"\ufffd\.json2") as caught:
+        make(f"{odd}2")
+    assert caught.value.filename == f"{odd}2"
+
+
+def test_long_paths_are_whole_in_errors(tmp_path):
+    folder = tmp_path / ("x" * 200) / ("y" * 200)
+    folder.mkdir(parents=True)
+    file, index = folder / "m.safetensors", folder / "model.safetensors.index.json"
+    for path in (file, str(file) + "/", f"{folder}//m.safetensors"):
+        with pytest.raises(loadstone.NotFoundError) as caught:
+            loadstone.open(path)
+        assert caught.value.file == caught.value.filename == str(path)
+        assert str(caught.value).startswith("...")
+    index.write_text('{"weight_map": {"a": "m.safetensors"}}')
+    for path in (folder, index):
+        with pytest.raises(loadstone.NotFoundError) as caught:
+            loadstone.open(path)
+        assert caught.value.file == str(index)
+    file.write_text("x")
+    for path in (folder, index):
+        with pytest.raises(loadstone.TruncatedError) as caught:
+            loadstone.open(path)
+        assert caught.value.file == str(file)
+    with pytest.raises(loadstone.NotFoundError) as caught:
+        loadstone.Network.from_config(folder)
+    assert caught.value.file == f"{folder}/config.json"
+    save_file({"a": torch.ones(3)}, file)
+    checkpoint = loadstone.open(folder)
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(loadstone.ChangedError) as caught:
+        loadstone.load(checkpoint)
+    assert caught.value.file == str(file)
+    manifest = folder / "manifest.json"
+    manifest.write_text("[7]")
+    with pytest.raises(loadstone.MalformedError) as caught:
+        loadstone.Network.from_manifest(manifest)
+    assert caught.value.file == str(manifest)
+    assert loadstone._errors.make_error(-30, "m", "...z/c", None, None, 0, None).file == "...z/c"
 
 
 def test_every_code_has_its_class():
