@@ -209,7 +209,7 @@ static PyObject *checkpoint_files(PyObject *self, void *unused)
     return collect(self, lds_checkpoint_n_files, path_at);
 }
 
-/* components(type): [(name, checkpoint), ...] */
+/* _components(type): [(name, checkpoint), ...] */
 static PyObject *checkpoint_components(PyObject *self, PyObject *type)
 {
     core_state *state = ((checkpoint_object *)self)->state;

@@ -186,7 +186,7 @@ static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
 {
     (void)unused;
     PyObject *tensor = read_index(self, NULL, LDS_DTYPE_NONE);
-    PyObject *array = tensor ? core_call("loadstone._numpy", "as_array", tensor, NULL) : NULL;
+    PyObject *array = tensor ? core_call("loadstone._numpy", "as_array", tensor) : NULL;
     Py_XDECREF(tensor);
     return array;
 }
@@ -203,7 +203,7 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
 
 static PyObject *tensor_repr(PyObject *self)
 {
-    return core_call("loadstone._show", "checkpoint_tensor", self, NULL);
+    return core_call("loadstone._show", "checkpoint_tensor", self);
 }
 
 static PyMethodDef tensor_methods[] = {

@@ -100,7 +100,7 @@ tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_di
 /* A tensor of bytes in memory that keeper keeps. */
 PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper);
 /* Call a function of one of the package's Python modules; steals nothing. */
-PyObject *core_call(const char *module, const char *function, PyObject *arg, PyObject *second);
+PyObject *core_call(const char *module, const char *function, PyObject *arg);
 
 /* checkpoint.c: NULL with an exception if it is closed; else it stays open until the end. */
 const lds_checkpoint *core_checkpoint_begin(PyObject *self);

@@ -18,14 +18,14 @@ int core_keymap_of(core_state *state, PyObject *object, const lds_keymap **keyma
     return 0;
 }
 
-/* _keymap(type, json, file) */
+/* keymap_from_json(type, json, file): file is the bytes of a name for messages. */
 PyObject *core_keymap_from_json(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type;
     Py_buffer json;
     const char *file;
-    if (!PyArg_ParseTuple(args, "Oy*y:_keymap_from_json", &type, &json, &file))
+    if (!PyArg_ParseTuple(args, "Oy*y:keymap_from_json", &type, &json, &file))
         return NULL;
     lds_error err = LDS_ERROR_INIT;
     lds_keymap *keymap;

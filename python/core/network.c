@@ -311,7 +311,8 @@ static PyObject *load_traced(network_object *n, const lds_checkpoint *checkpoint
 
 /*
  * _load(checkpoint, dtype, keep_in_fp32, names, key_map, strict, ignore_mismatched, init_missing, lazy, seed, io,
- * threads, window, progress): a report as a dict. Defaults are the caller's business.
+ * threads, progress, pool, hugetlb, overcommit, cache, cache_nbytes, trace, keep_cache, prefetch): a report as a
+ * dict. Defaults are the caller's business; threads, pool, cache and trace may be None.
  */
 static PyObject *network_load(PyObject *self, PyObject *args)
 {
@@ -324,11 +325,10 @@ static PyObject *network_load(PyObject *self, PyObject *args)
     core_number threads = {
         .state = state, .name = "threads", .least = 1, .most = MAX_THREADS, .or_none = true};
     core_number cache_nbytes = {.state = state, .name = "cache_nbytes", .most = UINT64_MAX};
-    unsigned long long window;
-    if (!PyArg_ParseTuple(args, "O!OO!O!OppppO&iO&KOOppOO&Opp:_load", state->checkpoint_type, &checkpoint,
+    if (!PyArg_ParseTuple(args, "O!OO!O!OppppO&iO&OOppOO&Opp:_load", state->checkpoint_type, &checkpoint,
                           &dtype_object, &PyTuple_Type, &keep, &PyTuple_Type, &names, &key_map, &strict,
                           &ignore_mismatched, &init_missing, &lazy, core_take_number, &seed, &io,
-                          core_take_number, &threads, &window, &progress, &pool_object, &hugetlb, &overcommit,
+                          core_take_number, &threads, &progress, &pool_object, &hugetlb, &overcommit,
                           &cache_object, core_take_number, &cache_nbytes, &trace_object, &keep_cache,
                           &prefetch))
         return NULL;
@@ -361,7 +361,6 @@ static PyObject *network_load(PyObject *self, PyObject *args)
         options.seed = seed.value;
         options.io = (lds_io)io;
         options.n_threads = (uint32_t)threads.value;
-        options.window_nbytes = window;
         options.pool = pool;
         options.hugetlb = hugetlb;
         options.overcommit = overcommit;

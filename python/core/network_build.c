@@ -22,12 +22,12 @@ static PyObject *network_make(PyObject *type, core_state *state, lds_network *ne
     return (PyObject *)self;
 }
 
-/* _network_new(type, dtype) */
+/* network_new(type, dtype) */
 PyObject *core_network_new(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type, *object;
-    if (!PyArg_ParseTuple(args, "OO:_network_new", &type, &object))
+    if (!PyArg_ParseTuple(args, "OO:network_new", &type, &object))
         return NULL;
     int dtype = core_dtype_of(state, object);
     if (dtype < 0)
@@ -39,12 +39,12 @@ PyObject *core_network_new(PyObject *module, PyObject *args)
     return network_make(type, state, NULL, builder);
 }
 
-/* _network_from_checkpoint(type, checkpoint, key_map, dtype) */
+/* network_from_checkpoint(type, checkpoint, key_map, dtype) */
 PyObject *core_network_from_checkpoint(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type, *source, *key_map, *object;
-    if (!PyArg_ParseTuple(args, "OO!OO:_network_from_checkpoint", &type, state->checkpoint_type, &source,
+    if (!PyArg_ParseTuple(args, "OO!OO:network_from_checkpoint", &type, state->checkpoint_type, &source,
                           &key_map, &object))
         return NULL;
     int dtype = core_dtype_of(state, object);
@@ -65,12 +65,12 @@ PyObject *core_network_from_checkpoint(PyObject *module, PyObject *args)
     return status ? core_fail(state, &err) : network_make(type, state, network, NULL);
 }
 
-/* _network_from_config(type, path, dtype) */
+/* network_from_config(type, path, dtype) */
 PyObject *core_network_from_config(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type, *path = NULL, *object;
-    if (!PyArg_ParseTuple(args, "OO&O:_network_from_config", &type, PyUnicode_FSConverter, &path, &object))
+    if (!PyArg_ParseTuple(args, "OO&O:network_from_config", &type, PyUnicode_FSConverter, &path, &object))
         return NULL;
     int dtype = core_dtype_of(state, object);
     lds_error err = LDS_ERROR_INIT;
@@ -87,14 +87,14 @@ PyObject *core_network_from_config(PyObject *module, PyObject *args)
     return status ? core_fail(state, &err) : network_make(type, state, network, NULL);
 }
 
-/* _network_from_manifest(type, json, file) */
+/* network_from_manifest(type, json, file) */
 PyObject *core_network_from_manifest(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type;
     Py_buffer json;
     const char *file;
-    if (!PyArg_ParseTuple(args, "Oy*y:_network_from_manifest", &type, &json, &file))
+    if (!PyArg_ParseTuple(args, "Oy*y:network_from_manifest", &type, &json, &file))
         return NULL;
     lds_error err = LDS_ERROR_INIT;
     lds_network *network;

@@ -123,7 +123,7 @@ static PyObject *parameter_set_dtype(PyObject *self, PyObject *arg)
 
 static PyObject *parameter_repr(PyObject *self)
 {
-    return core_call("loadstone._show", "parameter", self, NULL);
+    return core_call("loadstone._show", "parameter", self);
 }
 
 static PyMethodDef parameter_methods[] = {

@@ -158,11 +158,11 @@ static void tensor_dealloc(PyObject *self)
     free_object(self);
 }
 
-PyObject *core_call(const char *module_name, const char *function_name, PyObject *arg, PyObject *second)
+PyObject *core_call(const char *module_name, const char *function_name, PyObject *arg)
 {
     PyObject *module = PyImport_ImportModule(module_name);
     PyObject *function = module ? PyObject_GetAttrString(module, function_name) : NULL;
-    PyObject *result = function ? PyObject_CallFunctionObjArgs(function, arg, second, NULL) : NULL;
+    PyObject *result = function ? PyObject_CallFunctionObjArgs(function, arg, NULL) : NULL;
     Py_XDECREF(function);
     Py_XDECREF(module);
     return result;
@@ -461,7 +461,7 @@ static PyObject *get_array_interface(PyObject *self, void *unused)
 static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return core_call("loadstone._numpy", "as_array", self, NULL);
+    return core_call("loadstone._numpy", "as_array", self);
 }
 
 static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -487,7 +487,7 @@ static Py_ssize_t tensor_length(PyObject *self)
 
 static PyObject *tensor_repr(PyObject *self)
 {
-    return core_call("loadstone._show", "tensor", self, NULL);
+    return core_call("loadstone._show", "tensor", self);
 }
 
 static PyMethodDef tensor_methods[] = {

@@ -219,11 +219,10 @@ def load(
     what it was before, except that memory in out may have been written to: a parameter that lay in it already
     has no values then.
     """
-    from ._network import KeyMap, Network
+    from ._network import Network, as_key_map
 
     checkpoint = path if isinstance(path, _core.Checkpoint) else open(path)
-    if key_map is not None and not isinstance(key_map, KeyMap):
-        key_map = KeyMap(key_map)
+    key_map = as_key_map(key_map)
     if network is None:
         network = Network.from_checkpoint(checkpoint, dtype, key_map=key_map)
         dtype = None

@@ -101,7 +101,7 @@ class Network(_core.Network, _Parameters):
 
         With a key map, the names and shapes are what it makes of the tensors'.
         """
-        return _core.network_from_checkpoint(cls, checkpoint, _key_map(key_map), dtype)
+        return _core.network_from_checkpoint(cls, checkpoint, as_key_map(key_map), dtype)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
@@ -199,7 +199,7 @@ class Network(_core.Network, _Parameters):
                 dtype,
                 _texts(keep_in_fp32),
                 only,
-                _key_map(key_map),
+                as_key_map(key_map),
                 strict,
                 ignore_mismatched,
                 init_missing,
@@ -207,7 +207,6 @@ class Network(_core.Network, _Parameters):
                 seed,
                 _IO[io],
                 threads,
-                0,
                 bar or progress or None,
                 pool,
                 hugetlb,
@@ -275,7 +274,8 @@ def _from_file(path: str | os.PathLike[str], make: Callable[[bytes, bytes], _Mad
         raise
 
 
-def _key_map(rules: KeyMap | Iterable[dict[str, Any]] | None) -> KeyMap | None:
+def as_key_map(rules: KeyMap | Iterable[dict[str, Any]] | None) -> KeyMap | None:
+    """A key map of what key_map= may be."""
     return rules if rules is None or isinstance(rules, KeyMap) else KeyMap(rules)
 
 
