@@ -63,17 +63,19 @@ class KeyMap(_core.KeyMap):
 
 
 class _Place:
-    """A place in the nesting of scopes and default dtypes, left at the end of a with statement."""
+    """A scope or a default dtype, entered and left by a with statement, as often as there is one."""
 
-    def __init__(self, network: Network, scope: int):
+    def __init__(self, network: Network, enter: Callable[[Any], int], value: Any):
         self._network = network
-        self._scope = scope
+        self._enter = enter
+        self._value = value
+        self._scopes: list[int] = []
 
     def __enter__(self) -> None:
-        return None
+        self._scopes.append(self._enter(self._value))
 
     def __exit__(self, *exception: object) -> None:
-        self._network._leave(self._scope)
+        self._network._leave(self._scopes.pop())
 
 
 class Network(_core.Network, _Parameters):
@@ -142,11 +144,13 @@ class Network(_core.Network, _Parameters):
 
     def scope(self, name: str) -> _Place:
         """A with statement in which "<name>." goes before every name."""
-        return _Place(self, self._enter(name))
+        if not isinstance(name, str):
+            raise TypeError(f"scope: expected a str, found {name!r}")
+        return _Place(self, self._enter, name)
 
     def default_dtype(self, dtype: Any) -> _Place:
         """A with statement in which parameters have this dtype by default."""
-        return _Place(self, self._push_dtype(dtype))
+        return _Place(self, self._push_dtype, _core.dtype(dtype))
 
     def load_into(
         self,

@@ -532,6 +532,28 @@ def test_a_network_built_by_hand(small):
     assert "4 parameters" in repr(network)
 
 
+def test_scopes_begin_with_their_with_statement():
+    network = loadstone.Network()
+    scope, wide = network.scope("a"), network.default_dtype("float64")
+    network.add("x", [1])
+    with scope, wide:
+        network.add("y", [1])
+        with scope:
+            network.add("y", [1])
+    with scope:
+        network.add("z", [1])
+    assert [(name, str(p.dtype)) for name, p in network.items()] == [
+        ("x", "float32"),
+        ("a.y", "float64"),
+        ("a.a.y", "float64"),
+        ("a.z", "float32"),
+    ]
+    with pytest.raises(TypeError, match="scope: expected a str, found 3"):
+        loadstone.Network().scope(3)
+    with pytest.raises(ValueError, match="expected a dtype, found 'float7'"):
+        loadstone.Network().default_dtype("float7")
+
+
 @pytest.mark.parametrize(
     ("use", "message"),
     [
