@@ -226,6 +226,8 @@ def load(
     if network is None:
         network = Network.from_checkpoint(checkpoint, dtype, key_map=key_map)
         dtype = None
+    elif not isinstance(network, Network):
+        raise TypeError(f"network: expected a Network, found {network!r}")
     report = network.load_into(
         checkpoint,
         dtype=dtype,

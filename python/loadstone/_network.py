@@ -54,6 +54,10 @@ class KeyMap(_core.KeyMap):
     def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> KeyMap:
         import json
 
+        if isinstance(rules, (str, bytes, os.PathLike)):
+            raise TypeError(f"KeyMap: expected rules, found {rules!r}; KeyMap.from_file() reads a file")
+        if isinstance(rules, dict) or not hasattr(rules, "__iter__"):
+            raise TypeError(f"KeyMap: expected a list of rules, found {rules!r}")
         return _core.keymap_from_json(cls, json.dumps({"rules": list(rules)}).encode(), b"KeyMap")
 
     @classmethod
@@ -94,7 +98,7 @@ class Network(_core.Network, _Parameters):
     @classmethod
     def from_checkpoint(
         cls,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | str | os.PathLike[str],
         dtype: Any = None,
         *,
         key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
@@ -103,7 +107,7 @@ class Network(_core.Network, _Parameters):
 
         With a key map, the names and shapes are what it makes of the tensors'.
         """
-        return _core.network_from_checkpoint(cls, checkpoint, as_key_map(key_map), dtype)
+        return _core.network_from_checkpoint(cls, _opened(checkpoint), as_key_map(key_map), dtype)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
@@ -179,15 +183,14 @@ class Network(_core.Network, _Parameters):
         prefetch: bool = False,
     ) -> Report:
         """Load a checkpoint into this network; the arguments are those of loadstone.load()."""
-        if not isinstance(checkpoint, _core.Checkpoint):
-            from ._load import open as open_checkpoint
-
-            checkpoint = open_checkpoint(checkpoint)
-        if io not in _IO:
+        checkpoint = _opened(checkpoint)
+        if not isinstance(io, str) or io not in _IO:
             raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
-        only = () if names is None else _texts(names)
+        only = () if names is None else _texts("names", names)
         if names is not None and not only:
             raise ArgumentError("names: expected a name or a glob, found none")
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise TypeError(f"progress: expected True or a callable, found {progress!r}")
         binding = bar = None
         if out is not None:
             from ._out import Binding
@@ -201,7 +204,7 @@ class Network(_core.Network, _Parameters):
             values = self._load(
                 checkpoint,
                 dtype,
-                _texts(keep_in_fp32),
+                _texts("keep_in_fp32", keep_in_fp32),
                 only,
                 as_key_map(key_map),
                 strict,
@@ -283,5 +286,15 @@ def as_key_map(rules: KeyMap | Iterable[dict[str, Any]] | None) -> KeyMap | None
     return rules if rules is None or isinstance(rules, KeyMap) else KeyMap(rules)
 
 
-def _texts(globs: Iterable[str]) -> tuple[str, ...]:
-    return (globs,) if isinstance(globs, str) else tuple(globs)
+def _opened(checkpoint: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
+    from ._load import open
+
+    return checkpoint if isinstance(checkpoint, _core.Checkpoint) else open(checkpoint)
+
+
+def _texts(argument: str, globs: Iterable[str]) -> tuple[str, ...]:
+    texts = (globs,) if isinstance(globs, str) else tuple(globs)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{argument}: expected a str, found {text!r}")
+    return texts

@@ -72,6 +72,10 @@ def convert_dtype(
     wanted = numpy_dtype(target)
     if out is None:
         out = np.empty(source.shape, wanted)
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array, found {type(out).__name__}")
+    elif not out.flags.writeable:
+        raise ValueError("out: expected a writable array, found one that is read-only")
     elif out.dtype != wanted or out.shape != source.shape or not out.flags.c_contiguous:
         raise ValueError(
             f"out: expected a C-contiguous array of {target} {source.shape}, found {out.dtype} {out.shape}"

@@ -70,7 +70,13 @@ def test_a_network_of_a_checkpoint_and_a_key_map(small):
         ([{"regex": "("}], loadstone.MalformedError, "missing closing parenthesis, at byte 1 of the pattern"),
         ([{"prefix": "a", "too": "b"}], loadstone.MalformedError, "expected one of exact, prefix, regex"),
         ([7], loadstone.MalformedError, "KeyMap: rules"),
-        ("model.", loadstone.MalformedError, "KeyMap: rules"),
+        (
+            "keymap.json",
+            TypeError,
+            r"^KeyMap: expected rules, found 'keymap.json'; KeyMap.from_file\(\) reads a file$",
+        ),
+        ({"rules": []}, TypeError, r"^KeyMap: expected a list of rules, found \{'rules': \[\]\}$"),
+        (7, TypeError, "^KeyMap: expected a list of rules, found 7$"),
     ],
 )
 def test_rules_that_do_not_work(small, rules, error, message):

@@ -589,6 +589,28 @@ def test_numbers_that_are_out_of_range(small, use, message):
         use(small, loadstone.Pool())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": [1]}, "names: expected a str, found 1"),
+        ({"keep_in_fp32": [b"a"]}, "keep_in_fp32: expected a str, found b'a'"),
+        ({"network": 3}, "network: expected a Network, found 3"),
+        ({"progress": 5}, "progress: expected True or a callable, found 5"),
+        ({"progress": "yes"}, "progress: expected True or a callable, found 'yes'"),
+        ({"pool": 7}, "expected a Pool, found 7"),
+    ],
+)
+def test_arguments_of_the_wrong_type(small, arguments, message):
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        loadstone.load(small, **arguments)
+
+
+@pytest.mark.parametrize("io", [[1], "mmap", None])
+def test_sources_that_there_are_not(small, io):
+    with pytest.raises(loadstone.ArgumentError, match="io: expected auto, map, read, uring or direct, found"):
+        loadstone.load(small, io=io)
+
+
 def test_numbers_are_integers(small):
     with pytest.raises(TypeError, match=r"^threads: expected an integer, found '4'$"):
         loadstone.load(small, threads="4")
@@ -622,6 +644,13 @@ def test_a_shape_that_changes_while_it_is_looked_at():
     assert network["a"].shape == (2, *[1] * 50)
     with pytest.raises(TypeError, match="expected a shape: a sequence of integers, found 7"):
         loadstone.Network().add("a", 7)
+
+
+def test_networks_of_a_path(small):
+    assert list(loadstone.Network.from_checkpoint(str(small))) == ["a", "b"]
+    assert list(loadstone.Network.from_checkpoint(loadstone.open(small))) == ["a", "b"]
+    with pytest.raises(loadstone.NotFoundError):
+        loadstone.Network.from_checkpoint(small.with_name("nothing"))
 
 
 def test_initial_values_depend_on_the_seed():
@@ -692,6 +721,12 @@ def test_convert_dtype_refuses():
         loadstone.convert_dtype(memory[:64].view(np.float32), "float16", out=memory[2:34].view(np.float16))
     with pytest.raises(TypeError):
         loadstone.convert_dtype(array, None)
+    with pytest.raises(TypeError, match=r"^out: expected a NumPy array, found bytearray$"):
+        loadstone.convert_dtype(array, "float16", out=bytearray(32))
+    fixed = np.zeros((4, 4), np.float16)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match=r"^out: expected a writable array, found one that is read-only$"):
+        loadstone.convert_dtype(array, "float16", out=fixed)
 
 
 # ---- the package itself ----
