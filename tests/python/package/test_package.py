@@ -750,6 +750,13 @@ def test_import_takes_nothing_along():
     assert done.stdout.strip() == "set()", done.stderr
 
 
+def test_all_names_are_listed():
+    done = run("-c", "import loadstone; print(set(loadstone.__all__) - set(dir(loadstone)))")
+    assert done.stdout.strip() == "set()", done.stderr
+    with pytest.raises(AttributeError, match="module 'loadstone' has no attribute 'lod'"):
+        loadstone.lod  # noqa: B018
+
+
 def test_the_command_line(small):
     done = run("-m", "loadstone", "inspect", str(small))
     assert done.returncode == 0, done.stderr
