@@ -16,6 +16,7 @@ class Bar:
 
     def __init__(self) -> None:
         self.is_shown = sys.stderr is not None and sys.stderr.isatty()
+        self.has_drawn = False
 
     def __call__(self, done: int, total: int, seconds: float) -> None:
         if self.is_shown and total:
@@ -24,9 +25,10 @@ class Bar:
                 f"\r[{bar:<{self.WIDTH}}] {done / 1e9:.2f} of {total / 1e9:.2f} GB, {seconds:.1f} s"
             )
             sys.stderr.flush()
+            self.has_drawn = True
 
     def close(self) -> None:
-        if self.is_shown:
+        if self.has_drawn:
             sys.stderr.write("\n")
 
 

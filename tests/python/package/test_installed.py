@@ -1,10 +1,12 @@
 """The package with nothing beside it but Python: what every environment has, the emptiest wheel's, too."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 
 import loadstone
@@ -108,6 +110,23 @@ except ImportError as error:
     values, error = done.stdout.splitlines()
     assert values == "0080" + "80bf" + "00c0" + "40c0" + "80c0" + "a0c0"
     assert "numpy" in error
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [Terminal, StringIO])
+def test_the_plain_bar(path, monkeypatch, stream):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream())
+    loadstone.load(path, io="map", lazy=True, progress=True)
+    assert sys.stderr.getvalue() == ""
+    loadstone.load(path, io="read", progress=True)
+    line = rf"\r\[{'#' * 30}\] 0\.00 of 0\.00 GB, \d+\.\d s"
+    shown = sys.stderr.getvalue()
+    assert re.fullmatch(rf"(\r[^\r\n]*)*{line}\n", shown) if stream is Terminal else not shown
 
 
 def test_the_command(path):
