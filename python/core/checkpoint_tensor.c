@@ -191,14 +191,31 @@ static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
     return array;
 }
 
-static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
+/* Read all of it, and call a method of what was read. */
+static PyObject *read_and_call(PyObject *self, const char *name, PyObject *args, PyObject *kwargs)
 {
     PyObject *tensor = read_index(self, NULL, LDS_DTYPE_NONE);
-    PyObject *method = tensor ? PyObject_GetAttrString(tensor, "__array__") : NULL;
-    PyObject *array = method ? PyObject_Call(method, args, kwargs) : NULL;
+    PyObject *method = tensor ? PyObject_GetAttrString(tensor, name) : NULL;
+    PyObject *result = method ? PyObject_Call(method, args, kwargs) : NULL;
     Py_XDECREF(method);
     Py_XDECREF(tensor);
-    return array;
+    return result;
+}
+
+static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return read_and_call(self, "__array__", args, kwargs);
+}
+
+static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return read_and_call(self, "__dlpack__", args, kwargs);
+}
+
+static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    return core_dlpack_device();
 }
 
 static PyObject *tensor_repr(PyObject *self)
@@ -212,6 +229,11 @@ static PyMethodDef tensor_methods[] = {
     {"numpy", tensor_numpy, METH_NOARGS, "numpy($self, /)\n--\n\nRead all of it into a NumPy array."},
     {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, copy=None)\n--\n\nRead all of it into a NumPy array."},
+    {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
+     "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "Read all of it, for from_dlpack()."},
+    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
     {NULL},
 };
 

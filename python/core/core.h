@@ -97,6 +97,8 @@ PyObject *core_convert(PyObject *module, PyObject *args);
 /* n_dims values of shape; memory of its own, if storage is NULL. */
 tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
                                uint64_t nbytes, bool has_own_memory);
+/* What __dlpack_device__() of all tensors returns. */
+PyObject *core_dlpack_device(void);
 /* A tensor of bytes in memory that keeper keeps. */
 PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper);
 /* Call a function of one of the package's Python modules; steals nothing. */

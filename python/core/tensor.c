@@ -393,10 +393,15 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
     return capsule;
 }
 
+PyObject *core_dlpack_device(void)
+{
+    return Py_BuildValue("ii", DLPACK_CPU, 0);
+}
+
 static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
 {
     (void)self, (void)unused;
-    return Py_BuildValue("ii", DLPACK_CPU, 0);
+    return core_dlpack_device();
 }
 
 /* ---- attributes ---- */

@@ -279,6 +279,16 @@ def test_dlpack_protocol(path):
     del unused, tensor
 
 
+def test_dlpack_reads_a_tensor_of_a_checkpoint(path):
+    checkpoint, expected = loadstone.open(path), load_file(path)
+    for name in SAVED:
+        assert torch_bytes(torch.from_dlpack(checkpoint[name])) == torch_bytes(expected[name])
+    assert np.from_dlpack(checkpoint["int64"], copy=True).tobytes() == torch_bytes(expected["int64"])
+    assert checkpoint["int64"].__dlpack_device__() == (1, 0)
+    with pytest.raises(BufferError):
+        checkpoint["int64"].__dlpack__(stream=1)
+
+
 def test_views_outlive_weights_and_file(path, tmp_path):
     copy = tmp_path / "gone.safetensors"
     copy.write_bytes(path.read_bytes())
