@@ -72,6 +72,11 @@ static PyObject *get_lent(PyObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(stats_of(self).lent_nbytes);
 }
 
+static PyObject *pool_repr(PyObject *self)
+{
+    return core_call("loadstone._show", "pool", self);
+}
+
 static PyMethodDef pool_methods[] = {
     {"trim", (PyCFunction)(void (*)(void))pool_trim, METH_VARARGS | METH_KEYWORDS,
      "trim($self, /, keep_nbytes=0)\n--\n\nGive idle memory back to the system, but for keep_nbytes."},
@@ -91,6 +96,7 @@ static PyType_Slot pool_slots[] = {
      "It keeps at most max_nbytes idle,\n0 for any number. Any thread may use it at any time."},
     {Py_tp_new, pool_new},
     {Py_tp_dealloc, pool_dealloc},
+    {Py_tp_repr, pool_repr},
     {Py_tp_methods, pool_methods},
     {Py_tp_getset, pool_getset},
     {0, NULL},

@@ -49,7 +49,8 @@ class KeyMap(_core.KeyMap):
     "to", "drop", "add_dim", "reshape"; docs/keymap.md says what they mean.
     """
 
-    __slots__ = ()
+    __slots__ = ("_origin",)
+    _origin: str
 
     def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> KeyMap:
         import json
@@ -58,12 +59,20 @@ class KeyMap(_core.KeyMap):
             raise TypeError(f"KeyMap: expected rules, found {rules!r}; KeyMap.from_file() reads a file")
         if isinstance(rules, dict) or not hasattr(rules, "__iter__"):
             raise TypeError(f"KeyMap: expected a list of rules, found {rules!r}")
-        return _core.keymap_from_json(cls, json.dumps({"rules": list(rules)}).encode(), b"KeyMap")
+        rules = list(rules)
+        self = _core.keymap_from_json(cls, json.dumps({"rules": rules}).encode(), b"KeyMap")
+        self._origin = f"{len(rules)} rule{'' if len(rules) == 1 else 's'}"
+        return self
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> KeyMap:
         """From a key map file."""
-        return _from_file(path, lambda json, file: _core.keymap_from_json(cls, json, file))
+        self = _from_file(path, lambda json, file: _core.keymap_from_json(cls, json, file))
+        self._origin = repr(os.fsdecode(path))
+        return self
+
+    def __repr__(self) -> str:
+        return f"<loadstone.KeyMap: {self._origin}>"
 
 
 class _Place:

@@ -61,6 +61,11 @@ def checkpoint_tensor(t: Any) -> str:
     return f"<loadstone.CheckpointTensor {t.name!r} {t.dtype} {list(t.shape)}, {size(t.nbytes)}>"
 
 
+def pool(p: Any) -> str:
+    """repr() of a pool."""
+    return f"<loadstone.Pool: {size(p.lent_nbytes)} lent, {size(p.idle_nbytes)} idle>"
+
+
 def parameter(p: Any) -> str:
     """repr() of a parameter."""
     values = f", tied to {p.tied_to!r}" if p.tied_to else "" if p.data_ptr is not None else ", without values"

@@ -1,8 +1,7 @@
 """The element types, named as PyTorch, NumPy and ml_dtypes name them.
 
 Wherever a dtype is asked for, any of these will do: one of these objects, a name ("bfloat16", "BF16"), or a
-dtype
-of NumPy, ml_dtypes or PyTorch.
+dtype of NumPy, ml_dtypes or PyTorch. Python's float is float32, as a name, where NumPy has float64.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ if TYPE_CHECKING:
 
 
 class DType:
-    """An element type; there is one object of each.
+    """An element type; there is one object of each, which equals its name.
 
     .name is "bfloat16", .safetensors_name "BF16", .bits those of an element (4 and 6 for packed types),
-    .is_float true
-    for the types that can be converted into one another, .code the library's number (lds_dtype).
+    .is_float true for the types that can be converted into one another, .code the library's number.
     """
 
     __slots__ = ("bits", "code", "is_float", "name", "safetensors_name")
@@ -35,6 +33,12 @@ class DType:
         from ._numpy import numpy_dtype
 
         return numpy_dtype(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, str) and other == self.name)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def __repr__(self) -> str:
         return f"loadstone.dtypes.{self.name}"

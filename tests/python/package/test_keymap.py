@@ -43,6 +43,14 @@ def test_names_of_weights_come_from_the_key_map(small):
     assert array[3, 15] == 63
 
 
+def test_what_key_maps_look_like(tmp_path):
+    assert repr(loadstone.KeyMap()) == "<loadstone.KeyMap: 0 rules>"
+    assert repr(loadstone.KeyMap([{"prefix": "a", "to": ""}])) == "<loadstone.KeyMap: 1 rule>"
+    path = tmp_path / "keymap.json"
+    path.write_text('{"rules": []}')
+    assert repr(loadstone.KeyMap.from_file(path)) == f"<loadstone.KeyMap: {str(path)!r}>"
+
+
 def test_a_network_of_a_checkpoint_and_a_key_map(small):
     network = loadstone.Network.from_checkpoint(
         loadstone.open(small), "float16", key_map=[{"exact": "step", "to": "n", "add_dim": 0}]

@@ -786,6 +786,15 @@ def test_dtypes_are_found_by_every_name():
         assert loadstone._core.dtype(dtype).name == name
 
 
+def test_dtypes_equal_their_names():
+    assert dtypes.bfloat16 == "bfloat16"
+    assert dtypes.bfloat16 != "float16"
+    assert dtypes.bfloat16 != dtypes.float16
+    assert dtypes.bfloat16 != torch.bfloat16
+    assert {dtypes.bfloat16: 1}["bfloat16"] == 1
+    assert loadstone._core.dtype(float) is dtypes.float32
+
+
 def test_weak_references_are_refused(path):
     with pytest.raises(TypeError):
         weakref.ref(loadstone.open(path)["scalar"])

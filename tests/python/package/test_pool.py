@@ -1,5 +1,7 @@
 """Pools: weights of one load in the memory of an earlier one. The cache: in a file of an earlier one."""
 
+import re
+
 import loadstone
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ def test_memory_is_used_again(path):
     assert (weights["w"].numpy() == np.arange(MIB)).all()
     lent = pool.lent_nbytes
     assert lent >= 8 * MIB and pool.idle_nbytes == 0
+    assert re.fullmatch(r"<loadstone\.Pool: \d+\.\d+ MB lent, 0 B idle>", repr(pool))
     address = weights["w"].data_ptr
     array = weights["w"].numpy()
     del weights
