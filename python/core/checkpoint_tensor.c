@@ -225,8 +225,12 @@ static PyObject *tensor_repr(PyObject *self)
 
 static PyMethodDef tensor_methods[] = {
     {"read", (PyCFunction)(void (*)(void))tensor_read, METH_VARARGS | METH_KEYWORDS,
-     "read($self, /, dtype=None)\n--\n\nRead all of it into a new Tensor, as dtype."},
-    {"numpy", tensor_numpy, METH_NOARGS, "numpy($self, /)\n--\n\nRead all of it into a NumPy array."},
+     "read($self, /, dtype=None)\n--\n\nRead all of it into a new Tensor, as dtype; None: its own.\n\n"
+     "Raises UnsupportedError for a conversion that does not exist, ChangedError if the file was changed since "
+     "it was\nopened, FileError, and ValueError once the checkpoint is closed."},
+    {"numpy", tensor_numpy, METH_NOARGS,
+     "numpy($self, /)\n--\n\nRead all of it into a NumPy array; bfloat16 and the narrow floats by ml_dtypes.\n\n"
+     "Raises what read() raises, UnsupportedError for packed types, and ImportError without NumPy."},
     {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, copy=None)\n--\n\nRead all of it into a NumPy array."},
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
@@ -249,7 +253,9 @@ static PyGetSetDef tensor_getset[] = {
 };
 
 static PyType_Slot tensor_slots[] = {
-    {Py_tp_doc, "A tensor of a checkpoint. Indexing it reads what is asked for, and no more, into a Tensor."},
+    {Py_tp_doc,
+     "A tensor of a checkpoint. Indexing it, by integers, slices, ... and None, reads what is asked for, and no "
+     "more, into a\nTensor. An index that is out of range is an IndexError."},
     {Py_tp_new, core_cannot_make},
     {Py_tp_dealloc, tensor_dealloc},
     {Py_tp_repr, tensor_repr},

@@ -391,11 +391,16 @@ static PyMethodDef network_methods[] = {
     {"_load", network_load, METH_VARARGS, NULL},
     {"_to", network_to, METH_O, NULL},
     {"tie", core_network_tie, METH_VARARGS,
-     "tie($self, name, target, /)\n--\n\nAdd a name that shares the memory of another parameter."},
+     "tie($self, name, target, /)\n--\n\nAdd a name, relative to the scope, that shares the memory of another "
+     "parameter, by its full name.\n\n"
+     "Raises NameNotFoundError for a name that is there already, or a target that is not."},
     {"tensor", network_tensor, METH_O,
-     "tensor($self, name, /)\n--\n\nThe values of a parameter; KeyError if it has none."},
+     "tensor($self, name, /)\n--\n\nThe values of a parameter, a Tensor of the same memory.\n\n"
+     "Raises KeyError if there is no such parameter, or it has no values."},
     {"init_missing", (PyCFunction)(void (*)(void))network_init_missing, METH_VARARGS | METH_KEYWORDS,
-     "init_missing($self, /, seed=0)\n--\n\nGive every parameter that has no values its initial ones."},
+     "init_missing($self, /, seed=0)\n--\n\nGive every parameter that has no values its initial ones. They "
+     "depend on the seed, 0 to 2^64 - 1,\nthe parameter's name and the index alone.\n\n"
+     "Raises MismatchError for the first that has no init rule; the others have values then."},
     {NULL},
 };
 

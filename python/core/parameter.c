@@ -128,7 +128,9 @@ static PyObject *parameter_repr(PyObject *self)
 
 static PyMethodDef parameter_methods[] = {
     {"set_dtype", parameter_set_dtype, METH_O,
-     "set_dtype($self, dtype, /)\n--\n\nConvert the values in place; tensors asked for before keep the old ones."},
+     "set_dtype($self, dtype, /)\n--\n\nConvert the values in place; tensors asked for before keep the old "
+     "ones.\n\nRaises UnsupportedError if one of the dtypes is no float, and OutOfMemoryError; nothing has "
+     "changed then."},
     {NULL},
 };
 

@@ -497,7 +497,8 @@ static PyObject *tensor_repr(PyObject *self)
 
 static PyMethodDef tensor_methods[] = {
     {"numpy", tensor_numpy, METH_NOARGS,
-     "numpy($self, /)\n--\n\nA NumPy array of the same memory; bfloat16 and the narrow floats by ml_dtypes."},
+     "numpy($self, /)\n--\n\nA NumPy array of the same memory; bfloat16 and the narrow floats by ml_dtypes.\n\n"
+     "Raises UnsupportedError for packed types, and ImportError without NumPy or ml_dtypes."},
     {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, copy=None)\n--\n\nWhat numpy.asarray() calls."},
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,

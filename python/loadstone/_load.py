@@ -97,13 +97,17 @@ class Checkpoint(_core.Checkpoint, _Checkpoint):
 
 
 class Weights(_Weights):
-    """Loaded weights: a mapping from names to tensors, with the .network they are in and the .report of the
-    load.
+    """Loaded weights: a mapping from names to tensors, those of .network that have values.
 
-    Each tensor owns a share of the memory, so that it outlives this mapping, and even the file.
+    Each tensor owns a share of the memory, so that it outlives this mapping, and even the file. A name
+    without values is a KeyError. While another thread loads into the network, calls raise RuntimeError.
     """
 
-    __slots__ = ("_with_values", "network", "report")
+    __slots__ = {  # noqa: RUF023
+        "network": "The Network that they are in.",
+        "report": "The Report of the load.",
+        "_with_values": None,
+    }
 
     def __init__(self, network: Network, report: Report):
         self.network = network

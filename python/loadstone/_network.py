@@ -45,8 +45,9 @@ class KeyMap(_core.KeyMap):
     """Rules that turn the names and shapes of tensors into those of parameters.
 
     KeyMap([{"prefix": "model.", "to": ""}, ...]) takes rules as dicts with one of "exact", "prefix", "regex"
-    and any of
-    "to", "drop", "add_dim", "reshape"; docs/keymap.md says what they mean.
+    and any of "to", "drop", "add_dim", "reshape"; docs/keymap.md says what they mean.
+
+    Raises MalformedError for what is no rule, and for a pattern that does not compile, which says where.
     """
 
     __slots__ = ("_origin",)
@@ -66,7 +67,10 @@ class KeyMap(_core.KeyMap):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> KeyMap:
-        """From a key map file."""
+        """From a key map file, {"rules": [...]} in JSON.
+
+        Raises NotFoundError or FileError if it cannot be read, and what KeyMap() raises.
+        """
         self = _from_file(path, lambda json, file: _core.keymap_from_json(cls, json, file))
         self._origin = repr(os.fsdecode(path))
         return self
@@ -95,8 +99,10 @@ class Network(_core.Network, _Parameters):
     """What is to be filled: a mapping from names to parameters, in order.
 
     Network(dtype) is one to be built by hand, with add(), tie(), scope() and default_dtype(), until it is
-    first
-    looked at or loaded into; the other ways to make one are the class methods.
+    first looked at or loaded into; the other ways to make one are the class methods. What is wrong with a
+    name or a shape is raised where it is added.
+
+    While one thread loads into a network or changes it, other calls on it raise RuntimeError.
     """
 
     __slots__ = ()
@@ -114,13 +120,23 @@ class Network(_core.Network, _Parameters):
     ) -> Network:
         """One parameter for each tensor. Floats become dtype; None keeps each one's own.
 
-        With a key map, the names and shapes are what it makes of the tensors'.
+        With a key map, the names and shapes are what it makes of the tensors'. A path is opened as open()
+        does.
+
+        Raises NameNotFoundError if two tensors lead to one name, MismatchError if a shape cannot become what
+        a rule says, UnsupportedError for a pipeline, and what open() and KeyMap() raise.
         """
         return _core.network_from_checkpoint(cls, _opened(checkpoint), as_key_map(key_map), dtype)
 
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
-        """From the config.json of a model's directory; docs/architectures.md lists what is known."""
+        """From the config.json of a model's directory; docs/architectures.md lists what is known.
+
+        dtype is that of all floats but those that the class keeps in float32; None: as the class makes them.
+
+        Raises UnsupportedError for a class or a field that is not known, MalformedError, NotFoundError and
+        FileError.
+        """
         try:
             return _core.network_from_config(cls, path, dtype)
         except LoadstoneError as error:
@@ -129,7 +145,10 @@ class Network(_core.Network, _Parameters):
 
     @classmethod
     def from_manifest(cls, path: str | os.PathLike[str]) -> Network:
-        """From a manifest file (docs/manifest.md)."""
+        """From a manifest file (docs/manifest.md).
+
+        Raises NotFoundError or FileError if it cannot be read, and MalformedError, which says where.
+        """
         return _from_file(path, lambda json, file: _core.network_from_manifest(cls, json, file))
 
     def add(
@@ -146,23 +165,28 @@ class Network(_core.Network, _Parameters):
     ) -> None:
         """Add a parameter, of the default dtype unless one is given. name is relative to the scope.
 
+        shape has the extents in elements, outermost dimension first; () is a scalar.
+
         init says how it gets values that a checkpoint lacks: "zeros", "ones", "constant" (a), "normal" (mean
-        a, standard
-        deviation b), "trunc_normal" (also cut at lo and hi), "uniform" (lo to hi), "arange" (a, a + b, ...),
-        "xavier_uniform" and "xavier_normal" (gain a), "kaiming_uniform" and "kaiming_normal" (slope a).
+        a, standard deviation b), "trunc_normal" (also cut at lo and hi), "uniform" (lo to hi), "arange" (a, a
+        + b, ...), "xavier_uniform" and "xavier_normal" (gain a), "kaiming_uniform" and "kaiming_normal"
+        (slope a).
+
+        Raises NameNotFoundError for a name that is there already, ArgumentError for a shape or an init rule
+        that cannot be, and ValueError once the network is complete.
         """
         if init not in _KINDS:
             raise ArgumentError(f"init: found {init!r}, which is no kind of initial values")
         self._add(name, shape, dtype, _KINDS[init], a, b, lo, hi)
 
     def scope(self, name: str) -> _Place:
-        """A with statement in which "<name>." goes before every name."""
+        """For a with statement in which "<name>." goes before every name; with statements nest."""
         if not isinstance(name, str):
             raise TypeError(f"scope: expected a str, found {name!r}")
         return _Place(self, self._enter, name)
 
     def default_dtype(self, dtype: Any) -> _Place:
-        """A with statement in which parameters have this dtype by default."""
+        """For a with statement in which parameters have this dtype by default."""
         return _Place(self, self._push_dtype, _core.dtype(dtype))
 
     def load_into(
@@ -191,7 +215,18 @@ class Network(_core.Network, _Parameters):
         keep_cache: bool = False,
         prefetch: bool = False,
     ) -> Report:
-        """Load a checkpoint into this network; the arguments are those of loadstone.load()."""
+        """Load a checkpoint, or what open() takes, into this network.
+
+        The arguments are those of loadstone.load(), and two more:
+
+        Args:
+            init_missing: with strict=False, what the checkpoint lacks gets its initial values; if False, it
+                is left without any.
+            seed: of these, 0 to 2^64 - 1. Values depend on it, the parameter's name and the index alone.
+
+        Returns the Report. Raises what load() raises; each parameter is then as it was before, except that
+        one which lay in memory of yours may have lost its values.
+        """
         checkpoint = _opened(checkpoint)
         if not isinstance(io, str) or io not in _IO:
             raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
@@ -245,7 +280,11 @@ class Network(_core.Network, _Parameters):
         return Report(values)
 
     def to(self, dtype: Any) -> Network:
-        """Make every float parameter dtype, in place; all or none. Returns the network."""
+        """Make every float parameter dtype, in place; all or none. Returns the network.
+
+        Tensors asked for before keep the old values. Raises UnsupportedError if dtype is no float, and
+        OutOfMemoryError; nothing has changed then.
+        """
         self._to(dtype)
         return self
 

@@ -62,8 +62,9 @@ def convert_dtype(
     C-contiguous array of the shape and dtype of the result; memory that was used before is much faster than
     new memory. threads is 1 to 1024; None: as many as this process may use and the array is worth.
 
-    Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, and ValueError for
-    an out of another shape or dtype, or one that overlaps array.
+    Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, ArgumentError for
+    threads out of range, and ValueError for an out of another shape or dtype, one that cannot be written to,
+    or one that overlaps array.
     """
     source = np.asarray(array, order="C")
     target = _core.dtype(dtype)

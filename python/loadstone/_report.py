@@ -10,9 +10,30 @@ if TYPE_CHECKING:
 class Report:
     """What was loaded, how, and how long it took. Plain values; can be pickled. str() is text for people.
 
-    missing, unexpected and initialised are tuples of names; mismatched and tied are dicts from names to what
-    is to be
-    said of them. The others have the names and meanings of lds_report_stats in loadstone.h.
+    Attributes:
+        missing: names of parameters that no tensor leads to, a tuple.
+        unexpected: names of tensors that lead to no parameter, a tuple.
+        mismatched: parameters whose tensor has another shape, a dict: name to what was expected and found.
+        tied: parameters that share the memory of another, a dict: name to the other's name.
+        initialised: names of parameters that got initial values, a tuple.
+        n_tensors: tensors that were loaded.
+        read_nbytes: bytes read from the files into memory.
+        mapped_nbytes: bytes mapped in place.
+        written_nbytes: bytes of new memory, or of yours, that were filled.
+        n_threads: threads that worked; 0 if nothing had to be read.
+        source: "map", "read", "uring", "direct", "map+read", "map+uring", "map+direct", "cache", "map+cache",
+            "cache+read", or "none" for an empty load.
+        reason: why mapped or read, one short phrase.
+        source_reason: why read in this way, one short phrase, or None.
+        fallback: what the system did not offer, one short phrase, or None.
+        seconds: of the whole load, which plan_seconds (matching names and shapes), cache_seconds (looking
+            into the cache, and writing to it), memory_seconds (getting memory and mapping files),
+            transfer_seconds (reading and converting), init_seconds (initial values) and check_seconds
+            (whether the files are what they were) make up.
+        read_seconds, convert_seconds: of transfer_seconds, time in reads and time converting, each summed
+            over the threads.
+        cache: "hit", "stored", "nothing to store", "not stored: " and why, or None if none was asked for.
+        text: what str() gives.
     """
 
     missing: tuple[str, ...]
