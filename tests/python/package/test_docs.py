@@ -94,6 +94,21 @@ def test_reports_are_described_whole(tmp_path):
         assert re.search(rf"\b{name}\b", loadstone.Report.__doc__), name
 
 
+def test_the_reference_is_whole(tmp_path):
+    text = (ROOT / "docs/python.md").read_text().split("## Reference")[1]
+    words = set(re.findall(r"`[^`]*`", text))
+    words = set(re.findall(r"\w+", " ".join(words)))
+    for function in (loadstone.open, loadstone.load, loadstone.Network.load_into, loadstone.Pool):
+        assert set(inspect.signature(function).parameters) - {"self"} <= words
+    members = {name.partition(".")[2] for name, _ in documented()}
+    inherited = {"get", "items", "keys", "values"}
+    assert members - inherited - words - {""} == set()
+    assert set(loadstone.dtypes.DType.__slots__) <= words
+    assert set(loadstone.__all__) - {"dtypes"} <= words
+    save_file({"a": torch.ones(3)}, tmp_path / "a.safetensors")
+    assert set(vars(loadstone.load(tmp_path / "a.safetensors").report)) <= words
+
+
 @pytest.mark.parametrize(
     ("function", "documented_by"), [(loadstone.load, []), (loadstone.Network.load_into, [loadstone.load])]
 )

@@ -89,7 +89,7 @@ def test_every_dtype_reads_as_torch_and_ml_dtypes_have_it(path):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
         hnp.arrays(
             st.sampled_from([np.uint8, np.int16, np.float16, np.float32, np.float64, np.int64]),
             hnp.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=3),
@@ -107,6 +107,21 @@ def test_random_files(tmp_path, tensors):
         for found in (checkpoint[name].numpy(), weights[name].numpy()):
             assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
             assert found.tobytes() == expected.tobytes()
+
+
+def test_a_name_may_be_empty(tmp_path):
+    path = tmp_path / "empty.safetensors"
+    save_numpy({"": np.arange(3)}, path)
+    assert list(loadstone.open(path)) == [""]
+    assert loadstone.load(path)[""].numpy().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("name", "metadata"), [("a\0b", None), ("a", {"k\0": "v"}), ("a", {"k": "\0"})])
+def test_nul_is_in_no_name(tmp_path, name, metadata):
+    path = tmp_path / "nul.safetensors"
+    save_numpy({name: np.arange(3)}, path, metadata=metadata)
+    with pytest.raises(loadstone.UnsupportedError, match=r"NUL|U\+0000"):
+        loadstone.open(path)
 
 
 def test_reading_in_another_dtype(path):
