@@ -21,7 +21,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, nn
 from mindspore.common.initializer import Initializer
 
-from . import _compat
+from . import _compat, _zero
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,9 @@ class _Patches:
             if layer in (nn.Embedding, mint.nn.Embedding):
                 init = _embedding(init)
             self._replace(layer, "__init__", _born_in(init, position))
+        for wrapper in _zero.wrapper_classes():
+            method = wrapper.set_param_wrapper
+            self._replace(wrapper, "set_param_wrapper", _zero.cut_deferred(_is_open, method))
         models = sys.modules.get("mindone.transformers.modeling_utils")
         if models is not None:
             rule = models.PreTrainedModel._initialize_weights
@@ -125,6 +128,11 @@ class _Patches:
 
 
 _patches = _Patches()
+
+
+def _is_open() -> bool:
+    """Whether the caller is in a scope."""
+    return _current.get() is not None
 
 
 def _new_args(original: Callable[..., Any]) -> Callable[..., Any]:

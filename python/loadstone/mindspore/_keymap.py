@@ -12,6 +12,8 @@ import re
 
 from mindspore import nn
 
+from . import _zero
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,7 +57,8 @@ class Layout:
     .params maps each name to its parameter or buffer, those that share one to the same; .first maps the id of
     each to the name that parameters_and_names() gives; .renamed maps PyTorch's names to the network's, None
     for what the network has no use for; .conv_1d are names whose PyTorch shape lacks the dimension before the
-    last.
+    last; .cut are the ids of those that ZeRO stage 3 cuts, or may have cut where .wrapped says that mindone
+    has been at the network.
     """
 
     def __init__(self, net: nn.Cell):
@@ -65,19 +68,23 @@ class Layout:
         self.first: dict[int, str] = {}
         self.renamed: dict[str, str | None] = {}
         self.conv_1d: set[str] = set()
-        for path, cell in cells(net):
-            self._add(f"{path}." if path else "", cell)
+        places = list(cells(net))
+        self._wrappers = [f"{path}." if path else "" for path, cell in places if _zero.is_wrapper(cell)]
+        self.wrapped = bool(self._wrappers)
+        self.cut: set[int] = set()
+        whole: set[int] = set()
+        for path, cell in places:
+            self._add(f"{path}." if path else "", cell, whole)
+        self.cut -= whole
         self.renamed = {
             theirs: ours
             for theirs, ours in self.renamed.items()
             if theirs not in self.params and (ours is None or ours in self.params)
         }
 
-    def _add(self, path: str, cell: nn.Cell) -> None:
-        for name, param in cell._params.items():
-            if param is not None:
-                self.params[path + name] = param
-                self.first.setdefault(id(param), path + name)
+    def _add(self, path: str, cell: nn.Cell, whole: set[int]) -> None:
+        outer = self._without_wrappers(path)
+        self._add_params(path, cell, outer, whole)
         transient = getattr(cell, "_non_persistent_buffers_set", ())
         for name, buffer in getattr(cell, "_buffers", {}).items():
             if buffer is not None and name not in transient:
@@ -86,13 +93,32 @@ class Layout:
                 self.buffers.add(path + name)
         for kinds, names in _RENAMED:
             if isinstance(cell, kinds):
-                self.renamed.update((path + theirs, path + ours) for theirs, ours in names.items())
+                self.renamed.update((outer + theirs, path + ours) for theirs, ours in names.items())
         if isinstance(cell, _COUNTED):
-            self.renamed[f"{path}num_batches_tracked"] = None
+            self.renamed[f"{outer}num_batches_tracked"] = None
         if isinstance(cell, _CONV_1D):
             self.conv_1d.add(f"{path}weight")
-        if _WEIGHT_NORM + "." in "." + path:
-            self._add_weight_norm(path.replace(_WEIGHT_NORM[1:] + ".", ""), path)
+        if _WEIGHT_NORM + "." in "." + outer:
+            self._add_weight_norm(outer.replace(_WEIGHT_NORM[1:] + ".", ""), path)
+
+    def _add_params(self, path: str, cell: nn.Cell, outer: str, whole: set[int]) -> None:
+        to_cut = _zero.names_to_cut(cell)
+        for name, param in cell._params.items():
+            if param is None:
+                continue
+            self.params[path + name] = param
+            self.first.setdefault(id(param), path + name)
+            if outer != path:
+                self.renamed[outer + name] = path + name
+            is_cut = outer != path if self.wrapped else name in to_cut and param.parallel_optimizer
+            (self.cut if is_cut else whole).add(id(param))
+
+    def _without_wrappers(self, path: str) -> str:
+        """A path as it would be without the cells that mindone has put around layers."""
+        for wrapper in reversed(self._wrappers):
+            if path.startswith(f"{wrapper}net."):
+                path = wrapper + path[len(wrapper) + len("net.") :]
+        return path
 
     def _add_weight_norm(self, outer: str, inner: str) -> None:
         """A cell whose weight is worked out from a norm and a direction, which the cell around it has."""

@@ -16,7 +16,7 @@ from .. import _core
 from .._errors import ArgumentError, MismatchError, UnsupportedError
 from .._load import open as open_checkpoint
 from .._network import Network
-from . import _compat, _initial, _keymap, _param
+from . import _compat, _initial, _keymap, _param, _zero
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,15 +91,18 @@ def load_into(
         ignore_mismatched_sizes: a tensor of another shape counts as missing; otherwise it is an error.
         init_missing: give what the checkpoint lacks the network's own initial values; False leaves it to
             MindSpore, which does so before the network first runs.
-        zero3: (rank, world): a weight whose first dimension divides by world becomes the rank's part of it,
-            and no other byte is read; every other weight stays whole.
-        io, threads, progress: as loadstone.load() has them.
+        zero3: (rank, world): what mindone's ZeRO stage 3 cuts gets the rank's part, and no other byte of it
+            is read. That is what mindone's wrappers hold in a network that was wrapped, best in a scope of
+            empty(); in any other network, which must be whole, it is the weights of those layers that mindone
+            would wrap, if their first dimension divides by world.
+        io, threads, progress: as loadstone.load() has them; with zero3, io is "auto" or "read", and parts are
+            read, one a thread.
 
     Raises MismatchError, whose .info is the LoadingInfo, before anything has changed; and what
     loadstone.load() raises.
     """
     checkpoint = opened(path, subfolder, variant)
-    plan = _Plan(net, checkpoint, prefix, rename, zero3)
+    plan = _Plan(net, checkpoint, prefix, rename, _zero.checked(zero3, io))
     info = plan.info
     if not ignore_mismatched_sizes:
         info.error_msgs = [_size_mismatch(*key) for key in info.mismatched_keys]
@@ -113,6 +116,7 @@ def load_into(
         _prepare_dtypes(plan.layout, _compat.mindspore_dtype(dtype), keep_in_fp32)
     if init_missing:
         _initial.make_missing(net, plan.layout, plan.without_values())
+        plan.cut_missing()
     plan.load(io, threads, progress)
     return info
 
@@ -171,7 +175,7 @@ class _Plan:
     ):
         self.layout = _keymap.Layout(net)
         self.checkpoint = checkpoint
-        self.zero3 = _checked_zero3(zero3)
+        self.zero3 = zero3
         self.info = LoadingInfo()
         self._match(_keymap.renamer(net, checkpoint, rename), _prefix_of(net, prefix))
 
@@ -200,16 +204,33 @@ class _Plan:
 
     def _fits(self, shape: tuple[int, ...], name: str, param: Tensor) -> bool:
         expected = tuple(param.shape)
-        if self.layout.fits(shape, name, expected):
-            return True
-        if not self._is_split(shape):
-            return False
-        # The rank's part may have been cut already.
-        n_rows = shape[0] // self.zero3[1]  # type: ignore[index]
-        return self.layout.fits((n_rows, *shape[1:]), name, expected)
+        if self.layout.wrapped and self._is_cut(shape, name):
+            shape = (shape[0] // self.zero3[1], *shape[1:])  # type: ignore[index]
+        return self.layout.fits(shape, name, expected)
 
-    def _is_split(self, shape: tuple[int, ...]) -> bool:
-        return bool(self.zero3 and shape and shape[0] >= self.zero3[1] and shape[0] % self.zero3[1] == 0)
+    def _is_cut(self, shape: tuple[int, ...], name: str) -> bool:
+        """Whether the rank has a part of a parameter whose tensor has this shape."""
+        param = self.layout.params[name]
+        if not self.zero3 or id(param) not in self.layout.cut:
+            return False
+        world = self.zero3[1]
+        if self.layout.wrapped and self.layout.fits(shape, name, tuple(param.shape)):
+            return False
+        return bool(shape) and shape[0] >= world and shape[0] % world == 0
+
+    def _rows(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """The rank's first row, and the one after its last."""
+        rank, world = self.zero3  # type: ignore[misc]
+        n_rows = shape[0] // world
+        return rank * n_rows, (rank + 1) * n_rows
+
+    def cut_missing(self) -> None:
+        """Leave the rank's part of what the checkpoint lacks. mindone's wrappers have cut it."""
+        for name in [] if self.layout.wrapped else self.without_values():
+            param = self.layout.params[name]
+            if self._is_cut(tuple(param.shape), name):
+                first, last = self._rows(tuple(param.shape))
+                _compat.adopt(param, _compat.host_array(param)[first:last].copy())
 
     def without_values(self) -> list[str]:
         """The parameters that nothing was loaded into."""
@@ -218,31 +239,47 @@ class _Plan:
     def load(self, io: str, threads: int | None, progress: Progress) -> None:
         """Read what was decided on, and hand it over."""
         whole: list[tuple[str, _core.CheckpointTensor]] = []
-        parts: list[tuple[str, _core.CheckpointTensor]] = []
+        cut: dict[str, _zero.Part] = {}
         for name, source in self.info.loaded.items():
             tensor = self.checkpoint[source]
-            (parts if self._is_split(tensor.shape) else whole).append((name, tensor))
-        if whole:
-            network = Network()
-            for name, tensor in whole:
-                network.add(tensor.name, tensor.shape, self._wanted(name, tensor).name)
+            if self._is_cut(tensor.shape, name):
+                cut[name] = (tensor, *self._rows(tensor.shape), self._wanted(name, tensor))
+            else:
+                whole.append((name, tensor))
+        network = Network()
+        for name, tensor in whole:
+            network.add(tensor.name, tensor.shape, self._wanted(name, tensor).name)
+        if cut:
+            arrays = self._load_parts(network, cut, io, threads, progress)
+        else:
+            arrays = {}
             self.info.report = network.load_into(
                 self.checkpoint, strict=False, init_missing=False, io=io, threads=threads, progress=progress
             )
-            for name, tensor in whole:
-                self._hand_over(name, _compat.as_array(network.tensor(tensor.name)))
-        for name, tensor in parts:
-            self._hand_over(name, self._part(tensor))
+        for name, tensor in whole:
+            self._hand_over(name, _compat.as_array(network.tensor(tensor.name)))
+        for name, array in arrays.items():
+            self._hand_over(name, array)
+
+    def _load_parts(
+        self, network: Network, cut: dict[str, _zero.Part], io: str, threads: int | None, progress: Progress
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Load what is whole into the network; then the parts, which are returned."""
+        parts = list(cut.values())
+        told = _zero.Progress(progress, parts)
+        try:
+            self.info.report = network.load_into(
+                self.checkpoint, strict=False, init_missing=False, io=io, threads=threads, progress=told.whole
+            )
+            arrays = _zero.read(parts, threads, told, self.info.report)
+        finally:
+            told.close()
+        return dict(zip(cut, arrays))
 
     def _wanted(self, name: str, tensor: _core.CheckpointTensor) -> Any:
         """The dtype to load a tensor in: the parameter's if both are floats, else the tensor's own."""
         dtype = _compat.own_dtype(_compat.dtype_name(self.layout.params[name].dtype))
         return dtype if dtype.is_float and tensor.dtype.is_float else tensor.dtype
-
-    def _part(self, tensor: _core.CheckpointTensor) -> np.ndarray[Any, Any]:
-        rank, world = self.zero3  # type: ignore[misc]
-        n_rows = tensor.shape[0] // world
-        return _compat.as_array(tensor[rank * n_rows : (rank + 1) * n_rows])
 
     def _hand_over(self, name: str, array: np.ndarray[Any, Any]) -> None:
         param = self.layout.params[name]
@@ -258,14 +295,6 @@ def _converted(array: np.ndarray[Any, Any], dtype: Any, numpy_dtype: np.dtype[An
     if _compat.own_dtype(array.dtype).is_float and dtype in _compat.FLOATS:
         return _param.converted(array, dtype)
     return array.astype(numpy_dtype)
-
-
-def _checked_zero3(zero3: tuple[int, int] | None) -> tuple[int, int] | None:
-    if zero3 is not None:
-        rank, world = zero3
-        if not 0 <= rank < world:
-            raise ArgumentError(f"zero3: expected a rank below the number of ranks, found {rank} of {world}")
-    return zero3
 
 
 def _prefix_of(net: nn.Cell, prefix: str | None) -> str:

@@ -35,12 +35,12 @@ def set_dtype(param: Parameter, dtype: Any) -> Parameter:
     return param
 
 
-def converted(array: np.ndarray[Any, Any], dtype: Any) -> np.ndarray[Any, Any]:
-    """An array's values in new memory, of a float dtype of MindSpore."""
+def converted(array: np.ndarray[Any, Any], dtype: Any, threads: int = 0) -> np.ndarray[Any, Any]:
+    """An array's values in new memory, of a float dtype of MindSpore; threads is 0 for all."""
     name = _compat.dtype_name(dtype)
     out = np.empty(array.shape, _compat.numpy_dtype(name))
     source = np.ascontiguousarray(array).reshape(-1)
-    _core.convert(out.reshape(-1).view(np.uint8), name, source.view(np.uint8), array.dtype.name, 0)
+    _core.convert(out.reshape(-1).view(np.uint8), name, source.view(np.uint8), array.dtype.name, threads)
     return out
 
 

@@ -7,7 +7,7 @@ import loadstone
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import BFLOAT16, NAMES, NUMPY, Net, assert_loaded, params_of, random_weights, values
+from conftest import BFLOAT16, NAMES, Net, assert_loaded, params_of, random_weights, values
 from mindspore import Parameter, Tensor, mint, nn
 from safetensors.numpy import load_file, save_file
 
@@ -350,30 +350,6 @@ def test_mindspore_checkpoints_are_refused(tmp_path):
     with pytest.raises(loadstone.UnsupportedError) as caught:
         lm.load_into(Net(), path)
     assert str(caught.value).startswith(message)
-
-
-@pytest.mark.parametrize("to", [ms.float32, ms.bfloat16], ids=str)
-def test_zero3(write, to):
-    weights = random_weights(np.float16)
-    path = write(weights)
-    for rank in range(4):
-        with lm.empty():
-            net = Net()
-        lm.load_into(net, path, dtype=to, zero3=(rank, 4), strict=True)
-        params = params_of(net)
-        for name, (shape, ours) in NAMES.items():
-            array = weights[name]
-            if shape[0] % 4 == 0:
-                n_rows = shape[0] // 4
-                array = array[rank * n_rows : (rank + 1) * n_rows]
-            expected = array.astype(NUMPY[to]).astype(np.float32)
-            assert params[ours].dtype == to
-            assert params[ours].shape[0] == len(expected)
-            np.testing.assert_array_equal(values(params[ours]).reshape(expected.shape), expected)
-        # A network whose parameters are the rank's parts already.
-        lm.load_into(net, path, zero3=(rank, 4), strict=True)
-    with pytest.raises(loadstone.ArgumentError, match="below the number of ranks, found 4 of 4"):
-        lm.load_into(net, path, zero3=(4, 4))
 
 
 def test_files(write, tmp_path):
