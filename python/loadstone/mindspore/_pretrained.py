@@ -355,17 +355,28 @@ class _NoCollection:
         return getattr(self._original, name)
 
 
-def _converter(to: Callable[..., Any]) -> Callable[[Any], Any]:
-    """model.to(), half() and float(), for every call in the process: they give what they gave."""
+def _to(original: Any) -> Any:
+    """model.to(), for every call in the process: it gives what it gave, and refuses what it refused."""
 
-    def make(original: Any) -> Any:
-        @functools.wraps(original)
-        def replacement(model: nn.Cell, *args: Any, **kwargs: Any) -> Any:
-            return to(model, *args, **kwargs)
+    @functools.wraps(original)
+    def to(model: nn.Cell, *args: Any, **kwargs: Any) -> Any:
+        dtype = args[0] if args else kwargs.get("dtype")
+        if len(args) + len(kwargs) != 1 or not isinstance(dtype, ms.Type) or dtype not in _compat.FLOATS:
+            return original(model, *args, **kwargs)
+        return _param.to(model, dtype)
 
-        return replacement
+    return to
 
-    return make
+
+def _half(original: Any) -> Any:
+    return functools.wraps(original)(lambda model: _param.half(model))
+
+
+def _float(original: Any) -> Any:
+    return functools.wraps(original)(lambda model: _param.float(model))
+
+
+_CONVERTERS = {"to": _to, "half": _half, "float": _float}
 
 
 def _to_of_cell(load: _Load, original: Any, model: nn.Cell, dtype: Any) -> nn.Cell:
@@ -398,8 +409,7 @@ def _replacements() -> Iterator[Replacement]:
     yield model_loading_utils, "load_state_dict", in_calls(_load_state_dict_of_shard)
     yield model_loading_utils, "_load_state_dict_into_model", in_calls(_assign)
     mixin = modeling_utils.ModelMixin
-    for name in ("to", "half", "float"):
-        yield mixin, name, _converter(getattr(_param, name))
+    yield from ((mixin, name, make) for name, make in _CONVERTERS.items())
     yield mixin, "_load_pretrained_model", in_calls(_load_diffusers_model)
     yield mixin, "from_pretrained", _from_pretrained("mindspore_dtype", ("from_flax", "dduf_entries"))
 
@@ -412,8 +422,7 @@ def _replacements() -> Iterator[Replacement]:
     yield modeling_utils, "_get_pt2ms_mappings", in_calls(_get_pt2ms_mappings)
     yield modeling_utils, "_load_state_dict_into_model", in_calls(_assign)
     mixin = modeling_utils.ModuleUtilsMixin
-    for name in ("to", "half", "float"):
-        yield mixin, name, _converter(getattr(_param, name))
+    yield from ((mixin, name, make) for name, make in _CONVERTERS.items())
     base = modeling_utils.PreTrainedModel
     if base.to is not mixin.to:
         yield base, "to", in_calls(_to_of_cell)

@@ -7,6 +7,7 @@ import threading
 
 import loadstone.mindspore
 import mindspore as ms
+import numpy as np
 import pytest
 from loadstone.mindspore import _pretrained
 from mindspore.nn.utils import no_init_parameters
@@ -109,16 +110,63 @@ def test_signatures_stay(models):
         ) == before
 
 
-def test_to_half_and_float(models):
-    for name in ("vae", "clip_text"):
-        theirs = load(models, name)
+CHANGES = {
+    "float": lambda model: model.float(),
+    "half": lambda model: model.half(),
+    "to": lambda model: model.to(ms.bfloat16),
+    "to keyword": lambda model: model.to(dtype=ms.float32),
+    "to the same": lambda model: model.to(ms.float32),
+}
+
+
+@pytest.mark.parametrize("layout", ["float32-whole", "bfloat16-whole"])
+@pytest.mark.parametrize("name", ["vae", "unet", "flux", "clip_text", "bert", "t5"])
+def test_to_half_and_float(models, name, layout):
+    """After each of a row of changes."""
+    theirs = load(models, name, None, layout)
+    with loadstone.mindspore.accelerated():
+        ours = load(models, name, None, layout)
+    for change in CHANGES.values():
+        change(theirs)
         with loadstone.mindspore.accelerated():
-            ours = load(models, name)
-            for change in (lambda m: m.float(), lambda m: m.half(), lambda m: m.to(ms.bfloat16)):
-                assert change(ours) is ours
-        for change in (lambda m: m.float(), lambda m: m.half(), lambda m: m.to(ms.bfloat16)):
-            change(theirs)
+            assert change(ours) is ours
         assert differences(theirs, ours) == []
+
+
+def result_of(function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("name", ["vae", "clip_text"])
+def test_to_takes_and_refuses_what_mindones_does(models, name):
+    arguments = [(), (None,), ("float16",), (np.float16,), ("no dtype",), (ms.int32,), (ms.float16, 1)]
+    for args in arguments:
+        model = load(models, name)
+        theirs = result_of(model.to, *args)
+        theirs = theirs if theirs is not model else "the model"
+        dtype = model.dtype
+        model = load(models, name)
+        with loadstone.mindspore.accelerated():
+            ours = result_of(model.to, *args)
+        assert (ours if ours is not model else "the model") == theirs, args
+        assert model.dtype == dtype, args
+    with loadstone.mindspore.accelerated():
+        for change in (model.half, model.float):
+            with pytest.raises(TypeError):
+                change(1)
+
+
+def test_dtypes_that_are_refused(models):
+    """What mindone would not take is not taken by the call that begins again, either."""
+    for dtype in ("auto", np.float16, "no dtype"):
+        theirs = result_of(load, models, "clip_text", dtype)
+        with loadstone.mindspore.accelerated():
+            ours = result_of(load, models, "clip_text", dtype)
+        assert type(ours) is type(theirs)
+        assert not isinstance(theirs, tuple) or ours[0] is theirs[0]
 
 
 def test_threads_with_different_dtypes(models):
