@@ -142,7 +142,7 @@ class Layout:
 
     def fits(self, shape: Shape, name: str, expected: Shape) -> bool:
         """Whether a tensor of this shape fills the parameter: MindSpore's shape is as expected."""
-        if shape == expected:
+        if shape == expected or {shape, expected} == {(), (1,)}:
             return True
         return name in self.conv_1d and (*shape[:-1], 1, *shape[-1:]) == expected
 
@@ -200,6 +200,14 @@ def _substitute(name: str, patterns: Mapping[str, str]) -> str:
         if n_found:
             break
     return name
+
+
+def ignored(net: nn.Cell, what: str) -> Callable[[str], object]:
+    """Whether the network's class does not want to hear of a name as "missing" or "unexpected"."""
+    patterns = list(getattr(net, f"_keys_to_ignore_on_load_{what}", None) or ())
+    if what == "unexpected" and any(name.endswith("rotary_emb.inv_freq") for name, _ in net.named_buffers()):
+        patterns.append(r"rotary_emb\.inv_freq")  # as mindone: each layer had one once
+    return re.compile("|".join(f"({pattern})" for pattern in patterns) or "(?!)").search
 
 
 def kept_in_fp32(net: nn.Cell, dtype: Any) -> list[str]:

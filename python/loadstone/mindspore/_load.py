@@ -183,24 +183,40 @@ class _Plan:
         layout, info = self.layout, self.info
         source_of: dict[int, str] = {}
         mismatched: set[int] = set()
-        for tensor, name in renamed.items():
-            found = layout.find(name, prefix)
-            if found is None:
-                info.unexpected_keys.append(tensor)
-            elif found:
-                param = layout.params[found]
-                shape = self.checkpoint[tensor].shape
-                if not self._fits(shape, found, param):
-                    info.mismatched_keys.append((found, shape, tuple(param.shape)))
-                    mismatched.add(id(param))
-                # Of several names of one parameter the network's first one decides.
-                elif id(param) not in source_of or found == layout.first[id(param)]:
-                    source_of[id(param)] = tensor
+        for found, tensor in self._find(renamed, prefix).items():
+            param = layout.params[found]
+            shape = self.checkpoint[tensor].shape
+            if not self._fits(shape, found, param):
+                info.mismatched_keys.append((found, shape, tuple(param.shape)))
+                mismatched.add(id(param))
+            # Of several names of one parameter the network's first one decides.
+            elif id(param) not in source_of or found == layout.first[id(param)]:
+                source_of[id(param)] = tensor
+        is_ignored = _keymap.ignored(layout.net, "missing")
         for key, name in layout.first.items():
             if key in source_of:
                 info.loaded[name] = source_of[key]
-            elif key not in mismatched:
+            elif key not in mismatched and not is_ignored(name):
                 info.missing_keys.append(name)
+
+    def _find(self, renamed: dict[str, str], prefix: str) -> dict[str, str]:
+        """The network's names that the checkpoint has, each with its tensor: of several, the one whose name
+        is nearest, and the others are unexpected.
+        """
+        is_ignored = _keymap.ignored(self.layout.net, "unexpected")
+        nearest: dict[str, tuple[tuple[bool, bool], str]] = {}
+        for tensor, name in renamed.items():
+            found = self.layout.find(name, prefix)
+            rest: str | None = tensor
+            if found:
+                distance = (name != found, name not in self.layout.renamed)
+                other = nearest.get(found)
+                if other is None or distance < other[0]:
+                    nearest[found] = (distance, tensor)
+                    rest = other and other[1]
+            if rest and found != "" and not is_ignored(renamed[rest]):
+                self.info.unexpected_keys.append(rest)
+        return {found: tensor for found, (_, tensor) in nearest.items()}
 
     def _fits(self, shape: tuple[int, ...], name: str, param: Tensor) -> bool:
         expected = tuple(param.shape)
@@ -288,6 +304,8 @@ class _Plan:
             array = _converted(array, param.dtype, dtype)
         if array.ndim + 1 == len(param.shape):
             array = array.reshape((*array.shape[:-1], 1, *array.shape[-1:]))
+        elif array.ndim > len(param.shape):
+            array = array.reshape(())
         _compat.adopt(param, array)
 
 

@@ -245,6 +245,52 @@ def test_names_that_the_network_has_are_its_own(write):
     assert_loaded(net, weights)
 
 
+def test_a_name_of_the_networks_own_comes_first(write):
+    own, other = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
+    for names in (("fc.weight", "x.fc.weight"), ("a.fc.weight", "fc.weight"), ("x.fc.weight", "fc.weight")):
+        net = nn.CellDict({"fc": nn.Dense(2, 2, has_bias=False), "norm": nn.LayerNorm((2,))})
+        arrays = {name: own if name == "fc.weight" else other for name in names}
+        arrays.update({"norm.weight": other[0], "norm.gamma": own[0], "norm.bias": own[0]})
+        info = lm.load_into(net, write(arrays), prefix="x", rename={"^a": "x"})
+        assert info.missing_keys == []
+        assert sorted(info.unexpected_keys) == sorted({*names, "norm.weight"} - {"fc.weight"})
+        assert info.loaded["fc.weight"] == "fc.weight" and info.loaded["norm.gamma"] == "norm.gamma"
+        np.testing.assert_array_equal(values(net["fc"].weight), own)
+        np.testing.assert_array_equal(values(net["norm"].gamma), own[0])
+
+
+def test_names_that_the_class_ignores(write):
+    class Ignoring(nn.Cell):
+        _keys_to_ignore_on_load_missing = ("final_bias", r"\.bias$")
+        _keys_to_ignore_on_load_unexpected = (r"^old\.",)
+
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Dense(2, 2, bias_init="ones")
+            self.final_bias = Parameter(mint.zeros((1, 2)), name="final_bias")
+
+    weight = np.ones((2, 2), np.float32)
+    with lm.empty():
+        net = Ignoring()
+    info = lm.load_into(net, write({"fc.weight": weight, "old.x": weight}), strict=True)
+    assert (info.missing_keys, info.unexpected_keys, list(info.loaded)) == ([], [], ["fc.weight"])
+    assert values(net.fc.bias).tolist() == [1, 1]
+    with pytest.raises(loadstone.MismatchError, match=r"do not fit:\n\tunexpected: older\.x$"):
+        lm.load_into(net, write({"fc.weight": weight, "older.x": weight}), strict=True)
+
+
+def test_numbers_and_arrays_of_one_number(write):
+    class Scale(nn.Cell):
+        def __init__(self, *shape):
+            super().__init__()
+            self.scale = Parameter(Tensor(np.zeros(shape, np.float32)), name="scale")
+
+    for stored, own in (((), (1,)), ((1,), ())):
+        net = Scale(*own)
+        lm.load_into(net, write({"scale": np.full(stored, 3, np.float32)}), strict=True)
+        assert net.scale.shape == own and values(net.scale).item() == 3
+
+
 def test_old_names(write):
     class Old(nn.Cell):
         def __init__(self):
