@@ -108,7 +108,7 @@ class _Patches:
             self._replace(layer, "__init__", _born_in(init, position))
         for wrapper in _zero.wrapper_classes():
             method = wrapper.set_param_wrapper
-            self._replace(wrapper, "set_param_wrapper", _zero.cut_deferred(_is_open, method))
+            self._replace(wrapper, "set_param_wrapper", _zero.cut_deferred(is_open, method))
         models = sys.modules.get("mindone.transformers.modeling_utils")
         if models is not None:
             rule = models.PreTrainedModel._initialize_weights
@@ -130,7 +130,7 @@ class _Patches:
 _patches = _Patches()
 
 
-def _is_open() -> bool:
+def is_open() -> bool:
     """Whether the caller is in a scope."""
     return _current.get() is not None
 

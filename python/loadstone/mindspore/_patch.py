@@ -85,6 +85,11 @@ def call(state: Any) -> Iterator[None]:
         _thread.call = outer
 
 
+def in_call() -> bool:
+    """Whether this thread is in a call of ours."""
+    return _thread.call is not None
+
+
 def in_calls(ours: Callable[..., Any]) -> Callable[[Any], Any]:
     """Makes a replacement that is ours(state, original, ...) in calls of ours, and the original elsewhere."""
 

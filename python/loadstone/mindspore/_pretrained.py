@@ -27,7 +27,7 @@ from mindspore import nn
 import loadstone
 
 from . import _compat, _empty, _initial, _keymap, _param
-from ._patch import Patch, call, in_calls
+from ._patch import Patch, call, in_call, in_calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,6 +235,25 @@ def _from_pretrained(dtype_argument: str, uncovered: tuple[str, ...]) -> Callabl
     return make
 
 
+def _from_config(original: Any) -> Any:
+    """A model without weights: mindone makes most values twice, in float32, and converts them then."""
+    function = original.__func__
+
+    @functools.wraps(function)
+    def from_config(cls: type, config: Any, **kwargs: Any) -> Any:
+        if in_call():  # it is a part of what is being loaded or built
+            return function(cls, config, **kwargs)
+        is_part = _empty.is_open()
+        with _patch:
+            with contextlib.nullcontext() if is_part else _empty.empty(), call(_Load(None, "auto")):
+                model = function(cls, config, **kwargs)
+            if not is_part:
+                _initial.make_all(model)
+        return model
+
+    return classmethod(from_config)
+
+
 def _no_init_parameters(load: _Load, original: Any) -> Any:
     return _empty.empty(load.dtype)
 
@@ -428,6 +447,7 @@ def _replacements() -> Iterator[Replacement]:
         yield base, "to", in_calls(_to_of_cell)
     yield base, "_tie_or_clone_weights", in_calls(_tie_or_clone_weights)
     yield base, "_load_pretrained_model", in_calls(_load_transformers_model)
+    yield base, "_from_config", _from_config
     yield base, "from_pretrained", _from_pretrained("dtype", ("state_dict", "from_tf", "from_flax"))
 
 
@@ -446,7 +466,8 @@ class accelerated(contextlib.ContextDecorator):
             pipe = CogVideoXPipeline.from_pretrained(path, mindspore_dtype=ms.bfloat16)
 
     It is also a decorator. It holds for from_pretrained of all of mindone's diffusers and transformers
-    models, for the pipelines and Auto classes that call them, and for all threads. What Loadstone does not
+    models and from_config of the latter, for the pipelines and Auto classes that call them, and for all
+    threads. What Loadstone does not
     cover (checkpoints that are not safetensors, quantised models, state dicts) mindone does as always, and a
     line in the log of "loadstone.mindspore" says so. Whatever ends the block, mindone is as it was.
     """

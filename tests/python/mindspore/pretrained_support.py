@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import mint
+from loadstone.mindspore import _initial, _pretrained
+from mindspore import Parameter, mint, nn
+from mindspore.nn.utils import no_init_parameters
 
 TREE = Path(__file__).parents[3]
 
@@ -147,3 +150,31 @@ def differences(theirs, ours, but=()):
     if str(theirs.config) != str(ours.config):
         found.append("config")
     return found
+
+
+# ----------------------------------------------------------------------------------------------------------
+#                                            What could be left behind
+# ----------------------------------------------------------------------------------------------------------
+
+
+def touched():
+    """Everything that could be replaced, as it is now."""
+    owners = {}
+    for module in (_pretrained, _initial):
+        owners.update((id(owner), owner) for owner, _, _ in module._replacements())
+    for module in (nn, mint.nn):
+        owners.update((id(c), c) for c in vars(module).values() if inspect.isclass(c))
+    for owner in (Parameter, ms.Tensor, nn.Cell):
+        owners[id(owner)] = owner
+    return {(owner, name): value for owner in owners.values() for name, value in vars(owner).items()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    with no_init_parameters():
+        pass  # it leaves an attribute behind, which mindone alone would in some of these tests
+    before = touched()
+    yield
+    after = touched()
+    assert before.keys() ^ after.keys() == set()
+    assert [key for key in before if before[key] is not after[key]] == []

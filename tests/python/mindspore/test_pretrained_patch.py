@@ -10,33 +10,17 @@ import mindspore as ms
 import numpy as np
 import pytest
 from loadstone.mindspore import _pretrained
-from mindspore.nn.utils import no_init_parameters
-from pretrained_support import cpu_operators, differences, dtype_argument, model_class, models
+from pretrained_support import (
+    cpu_operators,
+    differences,
+    dtype_argument,
+    model_class,
+    models,
+    nothing_left,
+    touched,
+)
 
-__all__ = ["cpu_operators", "models"]  # fixtures
-
-
-def touched():
-    """Everything that could be replaced, as it is now."""
-    from mindspore import Parameter, mint, nn
-
-    owners = {id(owner): owner for owner, _, _ in _pretrained._replacements()}
-    for module in (nn, mint.nn):
-        owners.update((id(c), c) for c in vars(module).values() if inspect.isclass(c))
-    for owner in (Parameter, ms.Tensor, nn.Cell):
-        owners[id(owner)] = owner
-    return {(owner, name): value for owner in owners.values() for name, value in vars(owner).items()}
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    with no_init_parameters():
-        pass  # it leaves an attribute behind, which mindone alone would in some of these tests
-    before = touched()
-    yield
-    after = touched()
-    assert before.keys() ^ after.keys() == set()
-    assert [key for key in before if before[key] is not after[key]] == []
+__all__ = ["cpu_operators", "models", "nothing_left"]  # fixtures
 
 
 def load(models, name="clip_text", dtype=ms.float16, layout="float32-whole"):
