@@ -9,6 +9,7 @@ initializer that makes the whole weight and keeps the rank's rows.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import time
@@ -70,11 +71,11 @@ def checked(zero3: tuple[int, int] | None, io: str) -> tuple[int, int] | None:
 
 def wrapper_classes() -> Iterator[type]:
     """mindone's classes that cut, if they have been imported."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_WRAPPERS + "."):
-            for found in vars(module).values():
-                if getattr(found, "__module__", None) == name and "set_param_wrapper" in vars(found):
-                    yield found
+    package = sys.modules.get(_WRAPPERS)
+    for module in filter(inspect.ismodule, vars(package).values() if package else ()):
+        for found in filter(inspect.isclass, vars(module).values()):
+            if found.__module__ == module.__name__ and "set_param_wrapper" in vars(found):
+                yield found
 
 
 def cut_deferred(in_scope: Callable[[], bool], original: Callable[..., None]) -> Callable[..., None]:
