@@ -22,6 +22,7 @@ from mindspore import Parameter, Tensor, mint, nn
 from mindspore.common.initializer import Initializer
 
 from . import _compat, _zero
+from ._patch import require_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class empty:
     innermost decides. Other threads are not affected. One that code computes by itself,
     Parameter(mint.ones(n)), has its memory and dtype.
 
-    It may also be used to decorate a function, and again and again.
+    It may also be used to decorate a function, and again and again; a generator or a coroutine function is
+    refused, since its body runs later.
     """
 
     def __init__(self, dtype: Type | str | None = None, *, force: bool = False):
@@ -63,6 +65,8 @@ class empty:
         _patches.close()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        require_plain(function)
+
         @functools.wraps(function)
         def decorated(*args: Any, **kwargs: Any) -> Any:
             with empty(self.dtype, force=self.force):

@@ -328,6 +328,11 @@ def load_checkpoint_and_dispatch(
     keep_in_fp32_modules: Iterable[str] | None = None,
     strict: bool = False,
 ) -> Net:
-    """load_into() with the arguments of mindone's function of this name; returns the network."""
+    """load_into() with the arguments of mindone's function of this name; returns the network.
+
+    mindone's only loads, and leaves dtypes and strict aside in part. Here dtype becomes that of every float,
+    but for what keep_in_fp32_modules or the network's class keep in float32, and strict=True makes missing
+    and unexpected names an error.
+    """
     load_into(model, checkpoint, dtype=dtype, keep_in_fp32=keep_in_fp32_modules, strict=strict)
     return model

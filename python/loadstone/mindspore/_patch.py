@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import threading
 
 TYPE_CHECKING = False
@@ -66,6 +67,19 @@ class Patch:
                 delattr(owner, name)
             else:
                 setattr(owner, name, own)
+
+
+def require_plain(function: Any) -> None:
+    """TypeError for what a decorator with a scope would leave before the body runs."""
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"{name}: expected a plain function, found one whose body runs later; use with inside it"
+        )
 
 
 class _Thread(threading.local):

@@ -27,7 +27,7 @@ from mindspore import nn
 import loadstone
 
 from . import _compat, _empty, _initial, _keymap, _param
-from ._patch import Patch, call, in_call, in_calls
+from ._patch import Patch, call, in_call, in_calls, require_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -465,12 +465,16 @@ class accelerated(contextlib.ContextDecorator):
         with loadstone.mindspore.accelerated():
             pipe = CogVideoXPipeline.from_pretrained(path, mindspore_dtype=ms.bfloat16)
 
-    It is also a decorator. It holds for from_pretrained of all of mindone's diffusers and transformers
-    models and from_config of the latter, for the pipelines and Auto classes that call them, and for all
-    threads. What Loadstone does not
-    cover (checkpoints that are not safetensors, quantised models, state dicts) mindone does as always, and a
-    line in the log of "loadstone.mindspore" says so. Whatever ends the block, mindone is as it was.
+    It is also a decorator, of plain functions. It holds for from_pretrained of all of mindone's diffusers and
+    transformers models and from_config of the latter, for the pipelines and Auto classes that call them, and
+    for all threads. What Loadstone does not cover (checkpoints that are not safetensors, quantised models,
+    state dicts) mindone does as always, and a line in the log of "loadstone.mindspore" says so. Whatever ends
+    the block, mindone is as it was.
     """
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        require_plain(function)
+        return super().__call__(function)
 
     def __enter__(self) -> accelerated:
         _patch.acquire()

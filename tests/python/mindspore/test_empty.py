@@ -211,3 +211,23 @@ def test_other_data_may_be_set():
         layer = nn.Dense(2, 2)
         layer.weight.set_data(Tensor([[1.0, 2], [3, 4]]))
     assert layer.weight.asnumpy().tolist() == [[1, 2], [3, 4]]
+
+
+def test_functions_whose_body_runs_later_are_refused():
+    def generator():
+        yield
+
+    async def coroutine():
+        pass
+
+    async def both():
+        yield
+
+    for scope in (lm.empty(), lm.accelerated()):
+        for function in (generator, coroutine, both):
+            with pytest.raises(TypeError) as caught:
+                scope(function)
+            name = f"test_functions_whose_body_runs_later_are_refused.<locals>.{function.__name__}"
+            assert str(caught.value) == (
+                f"{name}: expected a plain function, found one whose body runs later; use with inside it"
+            )
