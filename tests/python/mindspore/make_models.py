@@ -1,11 +1,14 @@
 """Small models as their own frameworks save them: make_models.py OUT
 
 Run by a Python that has torch, diffusers and transformers (tests/requirements.txt). Each architecture has the
-directories OUT/NAME/DTYPE-whole and OUT/NAME/float32-sharded; OUT/pipeline is a pipeline.
+directories OUT/NAME/DTYPE-whole and OUT/NAME/DTYPE-sharded. OUT/pipeline is a pipeline of one network,
+OUT/cogvideox_pipeline one of three, without a tokenizer.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -158,10 +161,10 @@ def save(model, out: Path) -> None:
     for tensor in list(model.parameters()) + list(model.buffers()):
         if tensor.is_floating_point():
             tensor.data.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
-    nbytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    model.save_pretrained(out / "float32-sharded", max_shard_size=nbytes // 3)
     for name, dtype in DTYPES.items():
         model.to(dtype).save_pretrained(out / f"{name}-whole")
+        nbytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        model.save_pretrained(out / f"{name}-sharded", max_shard_size=nbytes // 3)
 
 
 def save_pipeline(out: Path) -> None:
@@ -178,6 +181,27 @@ def save_pipeline(out: Path) -> None:
     diffusers.DDPMPipeline(unet=unet, scheduler=diffusers.DDPMScheduler()).save_pretrained(out)
 
 
+def save_cogvideox_pipeline(out: Path) -> None:
+    """Of the models that are there; what the pipeline is, says its model_index.json."""
+    import diffusers
+
+    parts = {"transformer": "cogvideox", "vae": "cogvideox_vae", "text_encoder": "t5_encoder"}
+    for part, name in parts.items():
+        layout = "bfloat16-sharded" if part == "text_encoder" else "bfloat16-whole"
+        shutil.copytree(out.parent / name / layout, out / part, dirs_exist_ok=True)
+    diffusers.CogVideoXDDIMScheduler().save_pretrained(out / "scheduler")
+    index = {
+        "_class_name": "CogVideoXPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "T5Tokenizer"],
+        "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLCogVideoX"],
+    }
+    (out / "model_index.json").write_text(json.dumps(index, indent=2))
+
+
 def main() -> None:
     out = Path(sys.argv[1])
     torch.manual_seed(0)
@@ -186,6 +210,7 @@ def main() -> None:
         save(cls(**config), out / name)
     for name, cls, config in transformers_models():
         save(cls(config), out / name)
+    save_cogvideox_pipeline(out / "cogvideox_pipeline")
 
 
 if __name__ == "__main__":
