@@ -20,7 +20,7 @@
 enum { LDS_DIRECT_NBYTES = 4096, LDS_MAX_DEPTH = 64 };
 
 /* Of a read of which is known what was in the page cache: longer ones leave there what they brought in. */
-enum { LDS_MAX_PAGES = 1024 };
+enum { LDS_MAX_PAGES = (4 << 20) / 4096 + 1 };
 
 typedef struct lds_input lds_input;
 typedef struct lds_reader lds_reader;

@@ -3,9 +3,9 @@
  * of them is over. It is woken for new ones by an eventfd, of which a read is always under way beside the others.
  *
  * One thread does it all, and not each worker for itself, because the kernel ties requests to the thread that
- * made them: a thread cannot end before they have. Neither files nor buffers are registered: that saves
- * part of a microsecond a read, of which there are some thousands a second, of 1 MiB each; and registered memory
- * counts against RLIMIT_MEMLOCK.
+ * made them: a thread cannot end before they have. Neither files nor buffers are registered: that saves part of a
+ * microsecond a read, of which there are some hundreds a second, of 4 MiB each; and registered memory counts
+ * against RLIMIT_MEMLOCK.
  */
 #include "src/io/input.h"
 

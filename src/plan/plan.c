@@ -11,10 +11,18 @@
 #include "src/plan/match.h"
 
 /*
- * A block is read, then converted while it is in the second-level cache; with its converted form it should fit
- * there. Smaller blocks pay more system calls, larger ones memory traffic: `./dev bench fresh` tries loops of both.
+ * A block is read, then converted while it is in cache: not all of it in the second level's, but smaller blocks,
+ * which would be, take up to a seventh more time, into fresh memory and other (`./dev bench fresh` tries loops of
+ * several sizes). Small loads are cut smaller, so that all threads have a share and end together.
  */
-enum { BLOCK_NBYTES = 1 << 20, MIN_BLOCK_NBYTES = 64 << 10, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
+enum {
+    BLOCK_NBYTES = 4 << 20,
+    FAIR_BLOCK_NBYTES = 1 << 20,
+    FAIR_BLOCKS = 4, /* a thread */
+    MIN_BLOCK_NBYTES = 64 << 10,
+    WINDOW_NBYTES = 64 << 20,
+    MAX_THREADS = 1024
+};
 
 /* What a direct read takes in beside its block, at both ends; and how many a thread may have under way. */
 enum { MARGINS_NBYTES = 2 * 4096, MAX_DEPTH = 64, ALWAYS_FREE_NBYTES = 64 << 20 };
@@ -229,7 +237,9 @@ static void size_reads(placer *pl)
     lds_plan *plan = pl->plan;
     lds_report_stats *stats = &plan->report->stats;
     uint64_t share = pl->options->window_nbytes / pl->options->n_threads - MARGINS_NBYTES;
-    plan->block_nbytes = (share < BLOCK_NBYTES ? share : BLOCK_NBYTES) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
+    uint64_t fair = stats->read_nbytes / pl->options->n_threads / FAIR_BLOCKS;
+    fair = fair < FAIR_BLOCK_NBYTES ? FAIR_BLOCK_NBYTES : fair < BLOCK_NBYTES ? fair : BLOCK_NBYTES;
+    plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
     plan->max_threads = pl->options->n_threads;
     uint64_t n_blocks = (stats->read_nbytes + plan->block_nbytes - 1) / plan->block_nbytes;
     n_blocks += !n_blocks;
