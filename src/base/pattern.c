@@ -13,7 +13,8 @@
 #include "src/base/memory.h"
 
 /*
- * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some milliseconds; the heap limit, in KiB, is what that many steps may need.
+ * A sane pattern takes a few steps for each byte of a name. The limit ends a match within some milliseconds;
+ * the heap limit, in KiB, is what that many steps may need.
  */
 enum { MATCH_LIMIT = 200000, HEAP_LIMIT_KIB = 16384, MAX_PATTERN_SHOWN = 200 };
 

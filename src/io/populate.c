@@ -1,7 +1,8 @@
 /*
- * Making pages present before they are used. For mapped files, the kernel can do it on request and report a failure as an error; a plain
- * access would report it as a SIGBUS, which a library must not risk. Kernels before 5.14 lack the request: there
- * the bytes are read and thrown away, which leaves the pages resident and their first use cheap.
+ * Making pages present before they are used. For mapped files, the kernel can do it on request and report a
+ * failure as an error; a plain access would report it as a SIGBUS, which a library must not risk. Kernels
+ * before 5.14 lack the request: there the bytes are read and thrown away, which leaves the pages resident and
+ * their first use cheap.
  */
 #include <errno.h>
 #include <sys/mman.h>

@@ -2,10 +2,10 @@
  * The cache's folder: finding it, giving files their names, and keeping it small.
  *
  * An entry appears under its name when it is whole and on the disk, by linkat(2) of a file that had no name
- * before, or by rename(2) where the file system cannot do that or there is no /proc. So a process that is killed at any moment leaves
- * nothing behind, or a temporary file, which the next eviction takes away: its lock went with its writer. An entry
- * may be removed while others have it mapped; they keep it. When it was used last is its time of access, which is
- * set by hand, since most systems do not keep it.
+ * before, or by rename(2) where the file system cannot do that or there is no /proc. So a process that is
+ * killed at any moment leaves nothing behind, or a temporary file, which the next eviction takes away: its
+ * lock went with its writer. An entry may be removed while others have it mapped; they keep it. When it was
+ * used last is its time of access, which is set by hand, since most systems do not keep it.
  */
 #include "src/load/cache_dir.h"
 
