@@ -107,8 +107,8 @@ bool lds_input_is_direct(const lds_input *input, uint32_t file);
 lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err);
 
 /*
- * Ask for the pages of fresh memory in one call, before a block is written to it. It is advice: where the kernel
- * does not take it, the writes bring the pages in one by one.
+ * Ask for the pages of fresh memory in one call, before they are written to. It is advice: where the kernel does not
+ * take it, the writes bring the pages in one by one.
  */
 void lds_memory_populate(void *data, size_t nbytes);
 
