@@ -1,12 +1,16 @@
-"""One measurement: measure.py shipped|pr1422|loadstone|build transformer|t5|pipeline DIRECTORY DTYPE
+"""One measurement:
 
-Prints, as JSON in the last line, the seconds that the load took and the most anonymous memory there was while
-it ran, beyond what the process had before.
+    measure.py shipped|pr1422|loadstone|build transformer|t5|pipeline DIRECTORY DTYPE COMMAND...
+
+Runs the command right before the clock starts, when all is imported. Prints, as JSON in the last line, the
+seconds that the load took and the most anonymous memory there was while it ran, beyond what the process had
+before.
 """
 
 import contextlib
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -66,7 +70,7 @@ def parameters(model):
 
 
 def main():
-    how, kind, directory, dtype = sys.argv[1:]
+    how, kind, directory, dtype, *command = sys.argv[1:]
     dtype = getattr(ms, dtype)
     scope = contextlib.nullcontext()
     if how == "pr1422":
@@ -75,6 +79,7 @@ def main():
         scope = pr1422.strategy(dtype)
     elif how == "loadstone":
         scope = loadstone.mindspore.accelerated()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with Peak() as peak, scope:
         begin = time.perf_counter()
         model = (build if how == "build" else load)(kind, directory, dtype)
