@@ -13,7 +13,8 @@
 /*
  * A block is read, then converted while it is in cache: not all of it in the second level's, but smaller blocks,
  * which would be, take up to a seventh more time, into fresh memory and other (`./dev bench fresh` tries loops of
- * several sizes). Small loads are cut smaller, so that all threads have a share and end together.
+ * several sizes). Small loads are cut smaller, so that all threads have a share and end together, and so is what
+ * comes over a network, where the number of reads at once counts.
  */
 enum {
     BLOCK_NBYTES = 4 << 20,
@@ -238,7 +239,9 @@ static void size_reads(placer *pl)
     lds_report_stats *stats = &plan->report->stats;
     uint64_t share = pl->options->window_nbytes / pl->options->n_threads - MARGINS_NBYTES;
     uint64_t fair = stats->read_nbytes / pl->options->n_threads / FAIR_BLOCKS;
-    fair = fair < FAIR_BLOCK_NBYTES ? FAIR_BLOCK_NBYTES : fair < BLOCK_NBYTES ? fair : BLOCK_NBYTES;
+    if (fair < FAIR_BLOCK_NBYTES || plan->choice.is_remote)
+        fair = FAIR_BLOCK_NBYTES;
+    fair = fair < BLOCK_NBYTES ? fair : BLOCK_NBYTES;
     plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
     plan->max_threads = pl->options->n_threads;
     uint64_t n_blocks = (stats->read_nbytes + plan->block_nbytes - 1) / plan->block_nbytes;

@@ -63,7 +63,11 @@ bool lds_policy_awaits(const lds_policy_facts *facts)
 lds_choice lds_policy_choose(const lds_policy_facts *facts)
 {
     uint8_t cache = cache_state(facts), size = size_class(facts);
-    lds_choice choice = {.is_resident = cache == HOT || facts->fs == LDS_FS_MEMORY, .reason = "as asked"};
+    lds_choice choice = {
+        .is_resident = cache == HOT || facts->fs == LDS_FS_MEMORY,
+        .is_remote = cache != HOT && (REMOTE & 1 << facts->fs),
+        .reason = "as asked",
+    };
     switch (facts->asked) {
     case LDS_IO_READ: choice.kind = LDS_SOURCE_READ; return choice;
     case LDS_IO_URING: choice.kind = LDS_SOURCE_URING; return choice;
