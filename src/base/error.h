@@ -35,4 +35,13 @@ lds_status lds_fail_memory(lds_error *err, uint64_t nbytes);
  */
 lds_status lds_error_context(lds_error *err, lds_status status, const char *file, const char *tensor);
 
+/* How many bytes of text to show in a message: what fits, to the end of a character. */
+static inline int lds_text_shown(const char *text, size_t nbytes)
+{
+    size_t n = nbytes < 200 ? nbytes : 200;
+    while (n && n < nbytes && (text[n] & 0xC0) == 0x80)
+        n--;
+    return (int)n;
+}
+
 #endif

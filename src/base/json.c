@@ -546,6 +546,23 @@ const char *lds_json_describe(lds_json_token token)
     }
 }
 
+lds_status lds_json_refuse(lds_json *json, lds_status status, lds_json_token token, const char *expected)
+{
+    if (token == LDS_JSON_ERROR)
+        return json->status;
+    bool has_text = token == LDS_JSON_KEY || token == LDS_JSON_STRING || token == LDS_JSON_NUMBER;
+    const char *quote = has_text && token != LDS_JSON_NUMBER ? "\"" : "";
+    const char *found = has_text ? json->text : lds_json_describe(token);
+    return lds_fail_at(json->err, status, json->base_offset + json->token_offset,
+                       "expected %s, found %s%.*s%s", expected, quote,
+                       lds_text_shown(found, has_text ? json->nbytes : strlen(found)), found, quote);
+}
+
+lds_status lds_json_finish(lds_json *json)
+{
+    return lds_json_next(json) == LDS_JSON_ERROR ? json->status : LDS_OK;
+}
+
 bool lds_json_skip(lds_json *json, lds_json_token token)
 {
     if (token == LDS_JSON_KEY)

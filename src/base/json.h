@@ -11,6 +11,8 @@
 #ifndef LDS_BASE_JSON_H
 #define LDS_BASE_JSON_H
 
+#include <string.h>
+
 #include "src/base/error.h"
 
 enum { LDS_JSON_MAX_DEPTH = 256 };
@@ -52,6 +54,28 @@ lds_json_token lds_json_next(lds_json *json);
 
 /* What a token is, in messages: "an object", "a string"; a string constant. */
 const char *lds_json_describe(lds_json_token token);
+
+/*
+ * Fail with status at the token just returned: "expected <expected>, found <it>", a string or number as it stands.
+ * A syntax error has explained itself: then the result is its status.
+ */
+lds_status lds_json_refuse(lds_json *json, lds_status status, lds_json_token token, const char *expected);
+
+/* The end of the document, once its value has been read: LDS_OK, or the status of a syntax error, an earlier one too. */
+lds_status lds_json_finish(lds_json *json);
+
+/* Is the KEY or STRING just returned this text? */
+static inline bool lds_json_is(const lds_json *json, const char *text)
+{
+    size_t n = strlen(text);
+    return json->nbytes == n && !memcmp(json->text, text, n);
+}
+
+/* Has the KEY or STRING just returned no NUL bytes, so that it can be a C string? */
+static inline bool lds_json_is_c_string(const lds_json *json)
+{
+    return !memchr(json->text, 0, json->nbytes);
+}
 
 /*
  * Skip the value that begins with the token just returned, or follows it if that is a KEY. False on a syntax

@@ -22,10 +22,9 @@ void lds_index_destroy(lds_index *index)
     *index = (lds_index){0};
 }
 
-static lds_status refuse(parser *p, lds_json_token token, const char *expected, const char *found)
+/* Fail at the token that was read last. */
+static lds_status fail(parser *p, const char *expected, const char *found)
 {
-    if (token == LDS_JSON_ERROR)
-        return p->json.status;
     return lds_fail_at(p->err, LDS_ERR_MALFORMED, p->json.token_offset, "expected %s, found %s", expected,
                        found);
 }
@@ -46,7 +45,7 @@ static bool stays_inside(const char *path)
 static lds_status check_shard(parser *p)
 {
     const lds_json *json = &p->json;
-    if (!memchr(json->text, 0, json->nbytes) && stays_inside(json->text))
+    if (lds_json_is_c_string(json) && stays_inside(json->text))
         return LDS_OK;
     return lds_fail_at(p->err, LDS_ERR_MALFORMED, json->token_offset,
                        "expected a file beside the index, found \"%.200s\"", json->text);
@@ -58,14 +57,14 @@ static lds_status read_pair(parser *p)
     lds_index *index = p->index;
     uint32_t found;
     p->current = json->text;
-    if (memchr(json->text, 0, json->nbytes))
-        return refuse(p, LDS_JSON_KEY, "a name", "a NUL character in it");
+    if (!lds_json_is_c_string(json))
+        return fail(p, "a name", "a NUL character in it");
     LDS_TRY(lds_names_add(&index->names, lds_name_of(json->text, json->nbytes), &found, p->err));
     if (found != LDS_NO_INDEX)
-        return refuse(p, LDS_JSON_KEY, "each name once", "it twice");
+        return fail(p, "each name once", "it twice");
     lds_json_token token = lds_json_next(json);
     if (token != LDS_JSON_STRING)
-        return refuse(p, token, "the name of a file", "something else");
+        return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "the name of a file");
     LDS_TRY(check_shard(p));
     LDS_TRY(lds_names_add(&p->shards, lds_name_of(json->text, json->nbytes), &found, p->err));
     if (found == LDS_NO_INDEX)
@@ -79,7 +78,7 @@ static lds_status read_weight_map(parser *p)
 {
     lds_json_token token = lds_json_next(&p->json);
     if (token != LDS_JSON_OBJECT)
-        return refuse(p, token, "\"weight_map\" to be an object", "something else");
+        return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "\"weight_map\" to be an object");
     while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY)
         LDS_TRY(read_pair(p));
     p->current = NULL;
@@ -88,25 +87,22 @@ static lds_status read_weight_map(parser *p)
 
 static lds_status read_index(parser *p)
 {
-    static const char weight_map[] = "weight_map";
     lds_json *json = &p->json;
     bool has_map = false;
     lds_json_token token = lds_json_next(json);
     if (token != LDS_JSON_OBJECT)
-        return refuse(p, token, "an object with a \"weight_map\"", "something else");
+        return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "an object with a \"weight_map\"");
     while ((token = lds_json_next(json)) == LDS_JSON_KEY) {
-        bool is_map =
-            json->nbytes == sizeof weight_map - 1 && !memcmp(json->text, weight_map, sizeof weight_map - 1);
+        bool is_map = lds_json_is(json, "weight_map");
         if (is_map && has_map)
-            return refuse(p, token, "one \"weight_map\"", "two");
+            return fail(p, "one \"weight_map\"", "two");
         if (is_map)
             LDS_TRY(read_weight_map(p));
         else if (!lds_json_skip(json, token))
             return json->status;
         has_map |= is_map;
     }
-    if (token == LDS_JSON_ERROR || lds_json_next(json) == LDS_JSON_ERROR)
-        return json->status;
+    LDS_TRY(lds_json_finish(json));
     if (!has_map)
         return lds_fail(p->err, LDS_ERR_MALFORMED, "expected an index with a \"weight_map\", found none");
     if (!p->index->names.n)

@@ -74,12 +74,11 @@ static lds_status read_model_index(parser *p)
 {
     lds_json *json = &p->json;
     lds_json_token token = lds_json_next(json);
-    if (token != LDS_JSON_OBJECT && token != LDS_JSON_ERROR)
-        return lds_fail_at(p->err, LDS_ERR_MALFORMED, json->token_offset,
-                           "expected an object of components, found something else");
-    while (token != LDS_JSON_ERROR && (token = lds_json_next(json)) == LDS_JSON_KEY)
+    if (token != LDS_JSON_OBJECT)
+        return lds_json_refuse(json, LDS_ERR_MALFORMED, token, "an object of components");
+    while (lds_json_next(json) == LDS_JSON_KEY)
         LDS_TRY(read_entry(p));
-    return token == LDS_JSON_ERROR || lds_json_next(json) == LDS_JSON_ERROR ? json->status : LDS_OK;
+    return lds_json_finish(json);
 }
 
 lds_status lds_model_index_parse(lds_model_index *index, char *text, size_t nbytes, const char *path,

@@ -96,42 +96,16 @@ static uint64_t token_offset(const parser *p)
     return HEADER_OFFSET + p->json.token_offset;
 }
 
-static const char *token_name(lds_json_token token)
-{
-    switch (token) {
-    case LDS_JSON_OBJECT: return "an object";
-    case LDS_JSON_ARRAY: return "an array";
-    case LDS_JSON_ARRAY_END: return "its end";
-    case LDS_JSON_STRING: return "a string";
-    case LDS_JSON_NUMBER: return "a number";
-    case LDS_JSON_TRUE: return "true";
-    case LDS_JSON_FALSE: return "false";
-    case LDS_JSON_NULL: return "null";
-    default: return "something else";
-    }
-}
-
-static lds_status refuse_token(parser *p, lds_json_token token, const char *expected)
-{
-    if (token == LDS_JSON_ERROR)
-        return p->json.status;
-    if (token == LDS_JSON_NUMBER)
-        return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected %s, found %.*s", expected,
-                           p->json.nbytes < 40 ? (int)p->json.nbytes : 40, p->json.text);
-    return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p), "expected %s, found %s", expected,
-                       token_name(token));
-}
-
 static inline lds_status next_is(parser *p, lds_json_token wanted, const char *expected)
 {
     lds_json_token token = lds_json_next(&p->json);
-    return token == wanted ? LDS_OK : refuse_token(p, token, expected);
+    return token == wanted ? LDS_OK : lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, expected);
 }
 
 /* The string that was read last has to serve as a C string. */
 static inline lds_status check_text(parser *p)
 {
-    if (!memchr(p->json.text, 0, p->json.nbytes))
+    if (lds_json_is_c_string(&p->json))
         return LDS_OK;
     return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p),
                        "expected text, found a NUL character in it");
@@ -168,7 +142,6 @@ static lds_status read_dtype(parser *p, lds_tensor *tensor)
 
 static lds_status read_shape(parser *p, lds_tensor *tensor)
 {
-    static const char expected[] = "a dimension";
     LDS_TRY(next_is(p, LDS_JSON_ARRAY, "an array of dimensions"));
     uint64_t numel = 1;
     for (tensor->n_dims = 0;; tensor->n_dims++) {
@@ -177,7 +150,7 @@ static lds_status read_shape(parser *p, lds_tensor *tensor)
             break;
         uint64_t dim;
         if (token != LDS_JSON_NUMBER || !lds_json_u64(&p->json, &dim))
-            return refuse_token(p, token, expected);
+            return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "a dimension");
         if (tensor->n_dims == MAX_DIMS)
             return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p), "expected at most %d dimensions",
                                MAX_DIMS);
@@ -197,7 +170,7 @@ static lds_status read_offset(parser *p, uint64_t *offset)
     /* More than a file offset can be is refused here, so that sums of them cannot wrap. */
     if (token == LDS_JSON_NUMBER && lds_json_u64(&p->json, offset) && *offset <= INT64_MAX / 2)
         return LDS_OK;
-    return refuse_token(p, token, "a data offset");
+    return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "a data offset");
 }
 
 static lds_status read_data_offsets(parser *p, lds_tensor *tensor)
@@ -220,11 +193,10 @@ enum { DTYPE = 1, SHAPE = 2, DATA_OFFSETS = 4, ALL_FIELDS = 7 };
 
 static inline uint32_t field_of(const lds_json *json)
 {
-    if (json->nbytes == 5 && !memcmp(json->text, "dtype", 5))
-        return DTYPE;
-    if (json->nbytes == 5 && !memcmp(json->text, "shape", 5))
-        return SHAPE;
-    return json->nbytes == 12 && !memcmp(json->text, "data_offsets", 12) ? DATA_OFFSETS : 0;
+    return lds_json_is(json, "dtype")          ? DTYPE
+           : lds_json_is(json, "shape")        ? SHAPE
+           : lds_json_is(json, "data_offsets") ? DATA_OFFSETS
+                                               : 0;
 }
 
 static lds_status read_field(parser *p, lds_tensor *tensor, uint32_t *seen)
@@ -316,7 +288,7 @@ static lds_status read_metadata(parser *p)
     if (token == LDS_JSON_NULL)
         return LDS_OK;
     if (token != LDS_JSON_OBJECT)
-        return refuse_token(p, token, "an object of strings");
+        return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "an object of strings");
     while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY)
         LDS_TRY(read_metadata_pair(p, first));
     return token == LDS_JSON_ERROR ? p->json.status : LDS_OK;
@@ -326,10 +298,9 @@ static lds_status read_header(parser *p)
 {
     static const char metadata[] = "__metadata__";
     bool has_metadata = false;
-    lds_json_token token;
     LDS_TRY(next_is(p, LDS_JSON_OBJECT, "an object"));
-    while ((token = lds_json_next(&p->json)) == LDS_JSON_KEY) {
-        if (p->json.nbytes == sizeof metadata - 1 && !memcmp(p->json.text, metadata, sizeof metadata - 1)) {
+    while (lds_json_next(&p->json) == LDS_JSON_KEY) {
+        if (lds_json_is(&p->json, metadata)) {
             p->current = metadata;
             if (has_metadata)
                 return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
@@ -341,7 +312,7 @@ static lds_status read_header(parser *p)
         }
         p->current = NULL;
     }
-    return token == LDS_JSON_ERROR || lds_json_next(&p->json) == LDS_JSON_ERROR ? p->json.status : LDS_OK;
+    return lds_json_finish(&p->json);
 }
 
 /* ---- all entries together ---- */

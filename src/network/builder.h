@@ -33,13 +33,4 @@ lds_status lds_builder_insert_tied(lds_builder *builder, lds_name name, lds_name
 /* The parameter that has or shares the storage of this full name, until the next is added; or NULL. */
 const lds_param *lds_builder_find(const lds_builder *builder, lds_name name);
 
-/* How many bytes of text to show in a message: what fits, to the end of a character. */
-static inline int lds_text_shown(const char *text, size_t nbytes)
-{
-    size_t n = nbytes < 200 ? nbytes : 200;
-    while (n && n < nbytes && (text[n] & 0xC0) == 0x80)
-        n--;
-    return (int)n;
-}
-
 #endif

@@ -12,53 +12,18 @@
 
 #include "src/base/json.h"
 
-enum { MAX_NAMES = 256, MAX_SHOWN = 40, MAX_FOUND = 64, MAX_CHOICES_SHOWN = 200 };
+enum { MAX_NAMES = 256, MAX_CHOICES_SHOWN = 200 };
 
 typedef struct reader {
     lds_json json;
     const lds_config_table *table;
     char *config;
+    const char *key;               /* the last that was read */
     uint64_t seen[MAX_NAMES / 64]; /* by index: the fields, then the unused names */
     lds_error *err;
 } reader;
 
 /* ------------------------------------------------ values ------------------------------------------------ */
-
-/* How much of a string or number to show: whole characters. */
-static int n_shown(const lds_json *json)
-{
-    if (json->nbytes <= MAX_SHOWN)
-        return (int)json->nbytes;
-    int n = MAX_SHOWN;
-    while (n && (json->text[n] & 0xC0) == 0x80)
-        n--;
-    return n;
-}
-
-/* What a token is, for a message; cut to size. Returns text. */
-static const char *found(char text[MAX_FOUND], const lds_json *json, lds_json_token token)
-{
-    switch (token) {
-    case LDS_JSON_STRING: snprintf(text, MAX_FOUND, "\"%.*s\"", n_shown(json), json->text); break;
-    case LDS_JSON_NUMBER: snprintf(text, MAX_FOUND, "%.*s", n_shown(json), json->text); break;
-    case LDS_JSON_TRUE: return "true";
-    case LDS_JSON_FALSE: return "false";
-    case LDS_JSON_NULL: return "null";
-    case LDS_JSON_ARRAY: return "an array";
-    case LDS_JSON_OBJECT: return "an object";
-    default: return "nothing";
-    }
-    return text;
-}
-
-static lds_status fail_expected(reader *r, lds_status status, lds_json_token token, const char *expected)
-{
-    if (token == LDS_JSON_ERROR)
-        return r->json.status;
-    char text[MAX_FOUND];
-    return lds_fail_at(r->err, status, r->json.token_offset, "expected %s, found %s", expected,
-                       found(text, &r->json, token));
-}
 
 static lds_status read_count(reader *r, const lds_config_field *field, lds_json_token token, uint64_t *value)
 {
@@ -72,20 +37,15 @@ static lds_status read_count(reader *r, const lds_config_field *field, lds_json_
     char expected[80];
     snprintf(expected, sizeof expected, "a whole number from %llu to %llu%s", (unsigned long long)field->min,
              (unsigned long long)field->max, field->is_optional ? ", or null" : "");
-    return fail_expected(r, LDS_ERR_MALFORMED, token, expected);
-}
-
-static bool text_is(const lds_json *json, const char *text, size_t nbytes)
-{
-    return nbytes == json->nbytes && !memcmp(text, json->text, nbytes);
+    return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, expected);
 }
 
 static lds_status read_choice(reader *r, const lds_config_field *field, lds_json_token token, uint64_t *value)
 {
     if (token != LDS_JSON_STRING)
-        return fail_expected(r, LDS_ERR_MALFORMED, token, "a string");
+        return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, "a string");
     for (*value = 0; field->choices[*value]; ++*value)
-        if (text_is(&r->json, field->choices[*value], strlen(field->choices[*value])))
+        if (lds_json_is(&r->json, field->choices[*value]))
             return LDS_OK;
 
     char expected[300] = "one of ";
@@ -94,13 +54,13 @@ static lds_status read_choice(reader *r, const lds_config_field *field, lds_json
         n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", i ? ", " : "", field->choices[i]);
     if (n >= MAX_CHOICES_SHOWN)
         snprintf(expected + n, sizeof expected - n, ", ...");
-    return fail_expected(r, LDS_ERR_UNSUPPORTED, token, expected);
+    return lds_json_refuse(&r->json, LDS_ERR_UNSUPPORTED, token, expected);
 }
 
 static lds_status read_flag(reader *r, lds_json_token token, int *value)
 {
     if (token != LDS_JSON_TRUE && token != LDS_JSON_FALSE)
-        return fail_expected(r, LDS_ERR_MALFORMED, token, "true or false");
+        return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, "true or false");
     *value = token == LDS_JSON_TRUE;
     return LDS_OK;
 }
@@ -112,14 +72,14 @@ static lds_status read_number(reader *r, const lds_config_field *field, lds_json
         return LDS_OK;
     char expected[40];
     snprintf(expected, sizeof expected, "a number from 0 to %g", max);
-    return fail_expected(r, LDS_ERR_MALFORMED, token, expected);
+    return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, expected);
 }
 
 static lds_status read_list(reader *r, const lds_config_field *field, lds_json_token token,
                             lds_config_list *list)
 {
     if (token != LDS_JSON_ARRAY)
-        return fail_expected(r, LDS_ERR_MALFORMED, token, "an array");
+        return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, "an array");
     for (list->n = 0; (token = lds_json_next(&r->json)) != LDS_JSON_ARRAY_END; list->n++) {
         if (list->n == LDS_CONFIG_MAX_LIST)
             return lds_fail_at(r->err, LDS_ERR_MALFORMED, r->json.token_offset,
@@ -136,7 +96,8 @@ static lds_status read_absent(reader *r, lds_json_token token)
     if (token == LDS_JSON_NULL || token == LDS_JSON_FALSE)
         return LDS_OK;
     if (token != LDS_JSON_ARRAY && token != LDS_JSON_OBJECT)
-        return fail_expected(r, LDS_ERR_UNSUPPORTED, token, "null or false, which is all that is supported");
+        return lds_json_refuse(&r->json, LDS_ERR_UNSUPPORTED, token,
+                               "null or false, which is all that is supported");
 
     uint64_t offset = r->json.token_offset;
     lds_json_token first = lds_json_next(&r->json);
@@ -189,12 +150,12 @@ static size_t find_name(const reader *r)
     const lds_config_table *table = r->table;
     size_t index = 0;
     for (; index < table->n_fields; index++)
-        if (text_is(&r->json, table->fields[index].name, strlen(table->fields[index].name)))
+        if (lds_json_is(&r->json, table->fields[index].name))
             return index;
     for (size_t list = 0; list < sizeof table->unused / sizeof *table->unused; list++)
         for (const char *at = table->unused[list]; *at; index++) {
             size_t nbytes = strcspn(at, " ");
-            if (text_is(&r->json, at, nbytes))
+            if (nbytes == r->json.nbytes && !memcmp(at, r->json.text, nbytes))
                 return index;
             at += nbytes + (at[nbytes] == ' ');
         }
@@ -228,23 +189,27 @@ static lds_status read_pair(reader *r)
     return read_field(r, &r->table->fields[name], token);
 }
 
-/* Python writes these files, and puts NaN and Infinity into them where a class's defaults have such values. */
-static void begin(lds_json *json, const lds_config_source *source, lds_error *err)
+/*
+ * Begin the object that a config is. Python writes these files, and puts NaN and Infinity into them where a class's
+ * defaults have such values.
+ */
+static lds_status begin(lds_json *json, const lds_config_source *source, lds_error *err)
 {
     lds_json_init(json, source->text, source->nbytes, err);
     json->allows_nonfinite = true;
+    lds_json_token token = lds_json_next(json);
+    return token == LDS_JSON_OBJECT ? LDS_OK
+                                    : lds_json_refuse(json, LDS_ERR_MALFORMED, token, "a JSON object");
 }
 
-static lds_status fail_syntax(const lds_json *json, const lds_config_source *source, lds_error *err)
+static lds_status read_fields(reader *r, const lds_config_source *source)
 {
-    return lds_error_context(err, json->status, source->path, NULL);
-}
-
-static lds_status fail_not_object(lds_error *err, const lds_config_source *source)
-{
-    lds_status status =
-        lds_fail_at(err, LDS_ERR_MALFORMED, 0, "expected a JSON object, found something else");
-    return lds_error_context(err, status, source->path, NULL);
+    LDS_TRY(begin(&r->json, source, r->err));
+    while (lds_json_next(&r->json) == LDS_JSON_KEY) {
+        r->key = r->json.text;
+        LDS_TRY(read_pair(r));
+    }
+    return lds_json_finish(&r->json);
 }
 
 lds_status lds_config_read(void *config, const lds_config_table *table, const lds_config_source *source,
@@ -253,20 +218,9 @@ lds_status lds_config_read(void *config, const lds_config_table *table, const ld
     reader r = {.table = table, .config = config, .err = err};
     for (size_t i = 0; i < table->n_fields; i++)
         set_default(config, &table->fields[i]);
-
-    begin(&r.json, source, err);
-    lds_json_token token = lds_json_next(&r.json);
-    if (token != LDS_JSON_ERROR && token != LDS_JSON_OBJECT)
-        return fail_not_object(err, source);
-    while ((token = lds_json_next(&r.json)) == LDS_JSON_KEY) {
-        const char *key = r.json.text;
-        lds_status status = read_pair(&r);
-        if (status) /* a syntax error is about the file, not about the field that it is in */
-            return lds_error_context(err, status, source->path, r.json.status ? NULL : key);
-    }
-    if (token == LDS_JSON_OBJECT_END)
-        token = lds_json_next(&r.json);
-    return token == LDS_JSON_END ? LDS_OK : fail_syntax(&r.json, source, err);
+    lds_status status = read_fields(&r, source);
+    /* A syntax error is about the file, not about the field that it is in. */
+    return status ? lds_error_context(err, status, source->path, r.json.status ? NULL : r.key) : LDS_OK;
 }
 
 /* ------------------------------------------------ class ------------------------------------------------- */
@@ -277,7 +231,7 @@ static bool read_first_string(lds_json *json, lds_json_token token, const char *
     bool is_array = token == LDS_JSON_ARRAY;
     if (is_array)
         token = lds_json_next(json);
-    if (token == LDS_JSON_STRING && strlen(json->text) == json->nbytes)
+    if (token == LDS_JSON_STRING && lds_json_is_c_string(json))
         *text = json->text;
     if (!is_array)
         return lds_json_skip(json, token);
@@ -289,32 +243,32 @@ static bool read_first_string(lds_json *json, lds_json_token token, const char *
     return true;
 }
 
-lds_status lds_config_read_class(lds_config_class *class, const lds_config_source *source, lds_error *err)
+static lds_status read_class(lds_config_class *class, const lds_config_source *source, lds_error *err)
 {
-    *class = (lds_config_class){0};
-    lds_json json;
-    begin(&json, source, err);
-    lds_json_token token = lds_json_next(&json);
-    if (token != LDS_JSON_ERROR && token != LDS_JSON_OBJECT)
-        return fail_not_object(err, source);
-
     const struct {
         const char *name;
         const char **text;
     } wanted[] = {{"_class_name", &class->class_name},
                   {"architectures", &class->architecture},
                   {"model_type", &class->model_type}};
-    while ((token = lds_json_next(&json)) == LDS_JSON_KEY) {
+    lds_json json;
+    LDS_TRY(begin(&json, source, err));
+    while (lds_json_next(&json) == LDS_JSON_KEY) {
         const char *other, **text = &other;
         for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-            if (text_is(&json, wanted[i].name, strlen(wanted[i].name)))
+            if (lds_json_is(&json, wanted[i].name))
                 text = wanted[i].text;
         if (!read_first_string(&json, lds_json_next(&json), text))
-            return fail_syntax(&json, source, err);
+            return json.status;
     }
-    if (token == LDS_JSON_OBJECT_END)
-        token = lds_json_next(&json);
-    return token == LDS_JSON_END ? LDS_OK : fail_syntax(&json, source, err);
+    return lds_json_finish(&json);
+}
+
+lds_status lds_config_read_class(lds_config_class *class, const lds_config_source *source, lds_error *err)
+{
+    *class = (lds_config_class){0};
+    lds_status status = read_class(class, source, err);
+    return status ? lds_error_context(err, status, source->path, NULL) : LDS_OK;
 }
 
 lds_status lds_config_fail(lds_error *err, const lds_config_source *source, const char *fields,

@@ -37,39 +37,29 @@ typedef struct manifest {
     uint64_t shape[MAX_DIMS];
 } manifest;
 
-/* LDS_ERR_MALFORMED at the token just returned, unless that is a syntax error, which has explained itself. */
+/* LDS_ERR_MALFORMED at the token just returned, about a field, or about the whole entry if that is "". */
 static lds_status expected(manifest *m, lds_json_token token, const char *field, const char *what)
 {
-    if (token == LDS_JSON_ERROR)
-        return m->json.status;
-    return lds_fail_at(m->err, LDS_ERR_MALFORMED, m->json.token_offset, "%s%sexpected %s, found %s", field,
-                       *field ? ": " : "", what, lds_json_describe(token));
-}
-
-/* The same, with the text of the string or number that was found. */
-static lds_status expected_text(manifest *m, const char *field, const char *what)
-{
-    return lds_fail_at(m->err, LDS_ERR_MALFORMED, m->json.token_offset, "%s%sexpected %s, found \"%.*s\"",
-                       field, *field ? ": " : "", what, lds_text_shown(m->json.text, m->json.nbytes),
-                       m->json.text);
+    lds_status status = lds_json_refuse(&m->json, LDS_ERR_MALFORMED, token, what);
+    bool is_syntax = token == LDS_JSON_ERROR;
+    return is_syntax || !*field ? status : lds_error_context(m->err, status, NULL, field);
 }
 
 static lds_status read_name(manifest *m, lds_name *name, const char *field, lds_json_token token)
 {
     if (token != LDS_JSON_STRING)
         return expected(m, token, field, "a string");
-    if (memchr(m->json.text, 0, m->json.nbytes) || m->json.nbytes > INT32_MAX)
-        return expected_text(m, field, "a name without NUL characters");
+    if (!lds_json_is_c_string(&m->json) || m->json.nbytes > INT32_MAX)
+        return expected(m, token, field, "a name without NUL characters");
     *name = lds_name_of(m->json.text, m->json.nbytes);
     return LDS_OK;
 }
 
 static lds_status read_dtype(manifest *m, lds_json_token token)
 {
-    if (token != LDS_JSON_STRING)
-        return expected(m, token, "dtype", "the name of a dtype");
-    m->entry.dtype = strlen(m->json.text) == m->json.nbytes ? lds_dtype_parse(m->json.text) : LDS_DTYPE_NONE;
-    return m->entry.dtype ? LDS_OK : expected_text(m, "dtype", "the name of a dtype");
+    bool is_name = token == LDS_JSON_STRING && lds_json_is_c_string(&m->json);
+    m->entry.dtype = is_name ? lds_dtype_parse(m->json.text) : LDS_DTYPE_NONE;
+    return m->entry.dtype ? LDS_OK : expected(m, token, "dtype", "the name of a dtype");
 }
 
 static lds_status read_shape(manifest *m, lds_json_token token)
@@ -79,9 +69,10 @@ static lds_status read_shape(manifest *m, lds_json_token token)
     entry *e = &m->entry;
     while ((token = lds_json_next(&m->json)) == LDS_JSON_NUMBER) {
         if (e->n_dims == MAX_DIMS)
-            return expected(m, token, "shape", "at most 64 dimensions");
+            return lds_fail_at(m->err, LDS_ERR_MALFORMED, m->json.token_offset,
+                               "shape: expected at most %d dimensions, found more", MAX_DIMS);
         if (!lds_json_u64(&m->json, &m->shape[e->n_dims++]))
-            return expected_text(m, "shape", "a dimension, an integer from 0 to 2^64 - 1");
+            return expected(m, token, "shape", "a dimension, an integer from 0 to 2^64 - 1");
     }
     return token == LDS_JSON_ARRAY_END ? LDS_OK : expected(m, token, "shape", "a dimension");
 }
@@ -94,20 +85,18 @@ enum { KIND_BIT = 1 << 4 }; /* beside LDS_INIT_A to LDS_INIT_HI */
 
 static lds_status read_kind(manifest *m, lds_json_token token, const char *field)
 {
-    if (token != LDS_JSON_STRING)
-        return expected(m, token, field, "the name of a kind");
-    bool is_known =
-        strlen(m->json.text) == m->json.nbytes && lds_init_kind_parse(&m->entry.init.kind, m->json.text);
-    return is_known ? LDS_OK : expected_text(m, field, "the name of a kind");
+    bool is_known = token == LDS_JSON_STRING && lds_json_is_c_string(&m->json) &&
+                    lds_init_kind_parse(&m->entry.init.kind, m->json.text);
+    return is_known ? LDS_OK : expected(m, token, field, "the name of a kind");
 }
 
 /* The bit of the field of an init rule that the last key names, or 0. */
 static uint32_t init_field(const lds_json *json)
 {
     for (uint32_t i = 0; i < 4; i++)
-        if (!strcmp(json->text, number_names[i]) && strlen(json->text) == json->nbytes)
+        if (lds_json_is(json, number_names[i]))
             return 1u << i;
-    return !strcmp(json->text, "kind") && json->nbytes == 4 ? KIND_BIT : 0;
+    return lds_json_is(json, "kind") ? KIND_BIT : 0;
 }
 
 static double *init_number(lds_init *init, uint32_t bit)
@@ -123,7 +112,8 @@ static lds_status read_init_member(manifest *m, uint32_t *seen)
 {
     uint32_t bit = init_field(&m->json);
     if (!bit || *seen & bit)
-        return expected_text(m, "init", bit ? "each field once" : "\"kind\", \"a\", \"b\", \"lo\" or \"hi\"");
+        return expected(m, LDS_JSON_KEY, "init",
+                        bit ? "each field once" : "\"kind\", \"a\", \"b\", \"lo\" or \"hi\"");
     *seen |= bit;
     lds_json_token token = lds_json_next(&m->json);
     if (bit == KIND_BIT)
@@ -131,7 +121,7 @@ static lds_status read_init_member(manifest *m, uint32_t *seen)
     if (token != LDS_JSON_NUMBER)
         return expected(m, token, "init", "a number");
     if (!lds_json_double(&m->json, init_number(&m->entry.init, bit)))
-        return expected_text(m, "init", "a number that a double can hold");
+        return expected(m, token, "init", "a number that a double can hold");
     return LDS_OK;
 }
 
@@ -199,13 +189,12 @@ static lds_status read_member(manifest *m)
 {
     entry *e = &m->entry;
     int field = 0;
-    while (field < N_FIELDS &&
-           (strcmp(m->json.text, field_names[field]) || strlen(m->json.text) != m->json.nbytes))
+    while (field < N_FIELDS && !lds_json_is(&m->json, field_names[field]))
         field++;
     if (field == N_FIELDS)
-        return expected_text(m, "", "\"name\", \"dtype\", \"shape\", \"init\" or \"tied_to\"");
+        return expected(m, LDS_JSON_KEY, "", "\"name\", \"dtype\", \"shape\", \"init\" or \"tied_to\"");
     if (e->has[field])
-        return expected_text(m, "", "each field once");
+        return expected(m, LDS_JSON_KEY, "", "each field once");
     e->has[field] = true;
     lds_json_token token = lds_json_next(&m->json);
     e->field_offset[field] = m->json.token_offset;
@@ -310,8 +299,7 @@ static lds_status read_manifest(manifest *m)
     if (token != LDS_JSON_ARRAY)
         return expected(m, token, "", "an array of parameters");
     LDS_TRY(read_entries(m));
-    token = lds_json_next(&m->json);
-    return token == LDS_JSON_END ? LDS_OK : expected(m, token, "", "the end");
+    return lds_json_finish(&m->json);
 }
 
 /* Say which file and parameter an error is about; one without a name yet by its place, "[3]". */

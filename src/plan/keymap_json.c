@@ -37,31 +37,29 @@ static lds_status fail(reader *r, const char *expected, const char *found)
 static lds_status next(reader *r, lds_json_token *token)
 {
     *token = lds_json_next(&r->json);
-    if (*token == LDS_JSON_ERROR) {
+    if (*token == LDS_JSON_ERROR)
         r->field[0] = 0;
-        return r->json.status;
-    }
-    return LDS_OK;
+    return r->json.status;
+}
+
+/* Fail at the token that was read last, which is another than was expected. */
+static lds_status refuse(reader *r, lds_json_token token, const char *expected)
+{
+    return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, expected);
 }
 
 static lds_status expect(reader *r, lds_json_token wanted, const char *expected)
 {
     lds_json_token token;
     LDS_TRY(next(r, &token));
-    return token == wanted ? LDS_OK : fail(r, expected, lds_json_describe(token));
-}
-
-static bool is_text(const reader *r, const char *text)
-{
-    return r->json.nbytes == strlen(text) && memcmp(r->json.text, text, r->json.nbytes) == 0;
+    return token == wanted ? LDS_OK : refuse(r, token, expected);
 }
 
 static lds_status read_string(reader *r, const char **text)
 {
     LDS_TRY(expect(r, LDS_JSON_STRING, "a string"));
     *text = r->json.text;
-    return memchr(r->json.text, 0, r->json.nbytes) ? fail(r, "a string without NUL", "one with \\u0000")
-                                                   : LDS_OK;
+    return lds_json_is_c_string(&r->json) ? LDS_OK : fail(r, "a string without NUL", "one with \\u0000");
 }
 
 static lds_status read_drop(reader *r)
@@ -69,8 +67,7 @@ static lds_status read_drop(reader *r)
     lds_json_token token;
     LDS_TRY(next(r, &token));
     r->rule.drop = token == LDS_JSON_TRUE;
-    return r->rule.drop || token == LDS_JSON_FALSE ? LDS_OK
-                                                   : fail(r, "true or false", lds_json_describe(token));
+    return r->rule.drop || token == LDS_JSON_FALSE ? LDS_OK : refuse(r, token, "true or false");
 }
 
 static lds_status read_add_dim(reader *r)
@@ -80,7 +77,7 @@ static lds_status read_add_dim(reader *r)
     if (!lds_json_i64(&r->json, &value) || value < -LDS_MAX_DIMS || value >= LDS_MAX_DIMS) {
         char expected[64];
         snprintf(expected, sizeof expected, "an integer from %d to %d", -LDS_MAX_DIMS, LDS_MAX_DIMS - 1);
-        return fail(r, expected, "another number");
+        return refuse(r, LDS_JSON_NUMBER, expected);
     }
     r->rule.add_dim = (int32_t)value;
     return LDS_OK;
@@ -96,12 +93,10 @@ static lds_status read_reshape(reader *r)
         r->rule.n_reshape = n;
         if (token == LDS_JSON_ARRAY_END)
             return LDS_OK;
-        if (token != LDS_JSON_NUMBER)
-            return fail(r, "an integer", lds_json_describe(token));
         if (n == LDS_MAX_DIMS)
             return fail(r, "at most 64 dimensions", "more");
-        if (!lds_json_i64(&r->json, &r->reshape[n]))
-            return fail(r, "an integer", "another number");
+        if (token != LDS_JSON_NUMBER || !lds_json_i64(&r->json, &r->reshape[n]))
+            return refuse(r, token, "an integer");
     }
 }
 
@@ -123,13 +118,10 @@ static lds_status read_value(reader *r, rule_field field)
 static lds_status read_field(reader *r)
 {
     uint32_t i = 0;
-    while (i < N_FIELDS && !is_text(r, field_names[i]))
+    while (i < N_FIELDS && !lds_json_is(&r->json, field_names[i]))
         i++;
-    if (i == N_FIELDS) {
-        char found[80];
-        snprintf(found, sizeof found, "\"%.64s\"", r->json.text);
-        return fail(r, "one of exact, prefix, regex, to, drop, add_dim, reshape", found);
-    }
+    if (i == N_FIELDS)
+        return refuse(r, LDS_JSON_KEY, "one of exact, prefix, regex, to, drop, add_dim, reshape");
     size_t n = strlen(r->field);
     snprintf(r->field + n, sizeof r->field - n, ".%s", field_names[i]);
     uint32_t bit = 1u << i;
@@ -164,7 +156,7 @@ static lds_status read_rule(reader *r, bool *more)
     if (!*more)
         return LDS_OK;
     if (token != LDS_JSON_OBJECT)
-        return fail(r, "an object", lds_json_describe(token));
+        return refuse(r, token, "an object");
     uint64_t offset = r->json.token_offset;
     lds_keymap_rule_init(&r->rule, sizeof r->rule);
     r->seen = 0;
@@ -188,20 +180,15 @@ static lds_status read_document(reader *r)
     lds_json_token token;
     bool more = true;
     LDS_TRY(next(r, &token));
-    if (token != LDS_JSON_KEY)
-        return fail(r, "the field \"rules\"", lds_json_describe(token));
-    if (!is_text(r, "rules")) {
-        char found[80];
-        snprintf(found, sizeof found, "\"%.64s\"", r->json.text);
-        return fail(r, "the field \"rules\"", found);
-    }
+    if (token != LDS_JSON_KEY || !lds_json_is(&r->json, "rules"))
+        return refuse(r, token, "the field \"rules\"");
     snprintf(r->field, sizeof r->field, "rules");
     LDS_TRY(expect(r, LDS_JSON_ARRAY, "an array"));
     while (more)
         LDS_TRY(read_rule(r, &more));
     r->field[0] = 0;
     LDS_TRY(expect(r, LDS_JSON_OBJECT_END, "no field but \"rules\""));
-    return next(r, &token);
+    return lds_json_finish(&r->json);
 }
 
 lds_status lds_keymap_from_json(lds_keymap **keymap, const char *json, size_t nbytes, const char *file,

@@ -475,7 +475,7 @@ BAD = [
     (T5, {"architectures": ["UMT5EncoderModel"]}, "architectures", ARCHITECTURE, "found UMT5EncoderModel"),
     (T5, {"model_type": "umt5"}, "model_type", ARCHITECTURE, "expected t5 for the class T5Enc"),
     (T5, {"feed_forward_proj": "gated-prelu"}, "feed_forward_proj", UNSUPPORTED, 'found "gated-prelu"'),
-    (T5, {"feed_forward_proj": "g" * 39 + "é"}, "feed_forward_proj", UNSUPPORTED, 'found "' + "g" * 39 + '"'),
+    (T5, {"feed_forward_proj": "g" * 199 + "é"}, "feed_forward_proj", UNSUPPORTED, 'found "' + "g" * 199 + '"'),
     (T5, {"dense_act_fn": "prelu"}, "dense_act_fn", UNSUPPORTED, 'found "prelu"'),
     (T5, {"is_decoder": True}, "is_decoder", UNSUPPORTED, "found true"),
     (T5, {"pruned_heads": {"1": [0]}}, "pruned_heads", UNSUPPORTED, "expected nothing in it"),

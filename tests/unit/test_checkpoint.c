@@ -317,11 +317,11 @@ static void an_index_keeps_its_rules(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"[]", "expected an object with a \"weight_map\", found something else (at byte 0)"},
+        {"[]", "expected an object with a \"weight_map\", found an array (at byte 0)"},
         {"{}", "expected an index with a \"weight_map\", found none"},
         {"{\"weight_map\":{}}", "expected a \"weight_map\" with tensors, found an empty one"},
-        {"{\"weight_map\":[]}", "expected \"weight_map\" to be an object, found something else (at byte 14)"},
-        {"{\"weight_map\":{\"a\":1}}", "a: expected the name of a file, found something else (at byte 19)"},
+        {"{\"weight_map\":[]}", "expected \"weight_map\" to be an object, found an array (at byte 14)"},
+        {"{\"weight_map\":{\"a\":1}}", "a: expected the name of a file, found 1 (at byte 19)"},
         {"{\"weight_map\":{\"a\":\"x\",\"a\":\"x\"}}",
          "a: expected each name once, found it twice (at byte 23)"},
         {"{\"weight_map\":{\"a\\u0000\":\"x\"}}",
@@ -489,7 +489,7 @@ static void a_model_index_keeps_its_rules(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"[]", "expected an object of components, found something else (at byte 0)"},
+        {"[]", "expected an object of components, found an array (at byte 0)"},
         {"{\"..\":[\"a\",\"B\"]}", "expected the name of a folder, found \"..\" (at byte 1)"},
         {"{\"a/b\":[\"a\",\"B\"]}", "expected the name of a folder, found \"a/b\" (at byte 1)"},
         {"{\"\":[\"a\",\"B\"]}", "expected the name of a folder, found \"\" (at byte 1)"},

@@ -259,7 +259,7 @@ static void values_need_their_kind(void **state)
     refused("{\"a\":[\"U8\",[],[0,1]]}", 1, "[",
             "a: expected an object with dtype, shape and data_offsets, found an array");
     refused("{\"a\":{\"dtype\":null}}", 0, "null", "a: expected a dtype, found null");
-    refused("{\"a\":{\"shape\":\"2\"}}", 0, "\"2\"", "a: expected an array of dimensions, found a string");
+    refused("{\"a\":{\"shape\":\"2\"}}", 0, "\"2\"", "a: expected an array of dimensions, found \"2\"");
     refused("{\"a\":{\"shape\":[-1]}}", 0, "-1", "a: expected a dimension, found -1");
     refused("{\"a\":{\"shape\":[2.0]}}", 0, "2.0", "a: expected a dimension, found 2.0");
     refused("{\"a\":{\"shape\":[1e3]}}", 0, "1e3", "a: expected a dimension, found 1e3");
@@ -268,7 +268,7 @@ static void values_need_their_kind(void **state)
             "a: expected a dimension, found 18446744073709551616");
     refused("{\"a\":{\"data_offsets\":{}}}", 0, "{}",
             "a: expected an array of two data offsets, found an object");
-    refused("{\"a\":{\"data_offsets\":[0]}}", 0, "]", "a: expected a data offset, found its end");
+    refused("{\"a\":{\"data_offsets\":[0]}}", 0, "]", "a: expected a data offset, found the end of an array");
     refused("{\"a\":{\"data_offsets\":[0,1,2]}}", 0, "2", "a: expected two data offsets, found 2");
     refused("{\"a\":{\"data_offsets\":[0,-1]}}", 0, "-1", "a: expected a data offset, found -1");
     refused("{\"a\":{\"data_offsets\":[0,9223372036854775807]}}", 0, "9223",
