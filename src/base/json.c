@@ -72,6 +72,14 @@ static inline char *skip_space(char *p, const char *end)
     return p;
 }
 
+/* The end of a value, whose last byte is before p. */
+static inline lds_json_token end_value(lds_json *json, char *p, lds_json_token token)
+{
+    json->at = p;
+    json->state = AFTER_VALUE;
+    return token;
+}
+
 /* ---- strings ---- */
 
 /* The first byte of p..end that does not stand for itself in a string, or end. */
@@ -297,9 +305,7 @@ static lds_json_token read_nonfinite(lds_json *json, char *p)
     if (!read_word(json, &p, *p == 'N' ? "NaN" : "Infinity"))
         return LDS_JSON_ERROR;
     json->nbytes = (size_t)(p - json->text);
-    json->at = p;
-    json->state = AFTER_VALUE;
-    return LDS_JSON_NUMBER;
+    return end_value(json, p, LDS_JSON_NUMBER);
 }
 
 static inline lds_json_token read_number(lds_json *json, char *p)
@@ -329,9 +335,7 @@ static inline lds_json_token read_number(lds_json *json, char *p)
         p = skip_digits(p, end);
     }
     json->nbytes = (size_t)(p - json->text);
-    json->at = p;
-    json->state = AFTER_VALUE;
-    return LDS_JSON_NUMBER;
+    return end_value(json, p, LDS_JSON_NUMBER);
 }
 
 bool lds_json_u64(const lds_json *json, uint64_t *value)
@@ -435,18 +439,12 @@ static lds_json_token open_container(lds_json *json, char *p, bool object)
 static inline lds_json_token close_container(lds_json *json, char *p, lds_json_token token)
 {
     json->depth--;
-    json->at = p + 1;
-    json->state = AFTER_VALUE;
-    return token;
+    return end_value(json, p + 1, token);
 }
 
 static lds_json_token read_literal(lds_json *json, char *p, const char *word, lds_json_token token)
 {
-    if (!read_word(json, &p, word))
-        return LDS_JSON_ERROR;
-    json->at = p;
-    json->state = AFTER_VALUE;
-    return token;
+    return read_word(json, &p, word) ? end_value(json, p, token) : LDS_JSON_ERROR;
 }
 
 static inline lds_json_token read_value(lds_json *json, char *p)
@@ -454,11 +452,7 @@ static inline lds_json_token read_value(lds_json *json, char *p)
     if (p == json->end)
         return fail(json, p, "a value");
     switch (*p) {
-    case '"':
-        if (!read_string(json, p))
-            return LDS_JSON_ERROR;
-        json->state = AFTER_VALUE;
-        return LDS_JSON_STRING;
+    case '"': return read_string(json, p) ? end_value(json, json->at, LDS_JSON_STRING) : LDS_JSON_ERROR;
     case '{': return open_container(json, p, true);
     case '[': return open_container(json, p, false);
     case 't': return read_literal(json, p, "true", LDS_JSON_TRUE);
