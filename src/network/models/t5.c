@@ -159,11 +159,14 @@ static void generation_model(lds_builder *b, const config *c)
         lds_linear_normal(b, "lm_head", c->d_model, c->vocab_size, c->initializer_factor);
 }
 
-static lds_status read_config(config *c, const lds_config_source *source, lds_error *err)
+static lds_status describe(lds_builder *builder, const lds_config_source *source,
+                           void (*model)(lds_builder *b, const config *c), lds_error *err)
 {
-    LDS_TRY(lds_config_read(c, &table, source, err));
-    if (c->is_gated_act < 0)
-        c->is_gated_act = c->feed_forward_proj >= FIRST_GATED;
+    config c;
+    LDS_TRY(lds_config_read(&c, &table, source, err));
+    if (c.is_gated_act < 0)
+        c.is_gated_act = c.feed_forward_proj >= FIRST_GATED;
+    model(builder, &c);
     return LDS_OK;
 }
 
@@ -171,30 +174,21 @@ static lds_status describe_encoder(lds_builder *builder, const lds_config_source
                                    lds_error *err)
 {
     (void)asked;
-    config c;
-    LDS_TRY(read_config(&c, source, err));
-    encoder_model(builder, &c);
-    return LDS_OK;
+    return describe(builder, source, encoder_model, err);
 }
 
 static lds_status describe_whole(lds_builder *builder, const lds_config_source *source, lds_dtype asked,
                                  lds_error *err)
 {
     (void)asked;
-    config c;
-    LDS_TRY(read_config(&c, source, err));
-    whole_model(builder, &c);
-    return LDS_OK;
+    return describe(builder, source, whole_model, err);
 }
 
 static lds_status describe_generation(lds_builder *builder, const lds_config_source *source, lds_dtype asked,
                                       lds_error *err)
 {
     (void)asked;
-    config c;
-    LDS_TRY(read_config(&c, source, err));
-    generation_model(builder, &c);
-    return LDS_OK;
+    return describe(builder, source, generation_model, err);
 }
 
 /* What checkpoints of the whole have besides; the bias of the first T5s was never used. */
