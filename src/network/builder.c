@@ -191,8 +191,7 @@ static lds_status keep_init(lds_builder *b, const lds_init **kept, const lds_ini
                      fields & LDS_INIT_LO ? init->lo : 0, fields & LDS_INIT_HI ? init->hi : 0};
     for (size_t i = b->network->n_params, tries = 8; i-- > 0 && tries-- > 0;) {
         const lds_init *before = b->network->params[i].init;
-        if (before && before->kind == only.kind && before->a == only.a && before->b == only.b &&
-            before->lo == only.lo && before->hi == only.hi) {
+        if (before && lds_init_equal(before, &only)) {
             *kept = before;
             return LDS_OK;
         }
@@ -301,33 +300,36 @@ static lds_dtype default_dtype(const lds_builder *b, lds_name name)
     return b->dtype;
 }
 
+/* False, and full is not set, if there is an error now or was one before. */
+static bool begin_param(lds_builder *b, lds_name *full, const char *name)
+{
+    if (!b->status)
+        b->status = full_name(b, full, "%s", name);
+    return !b->status;
+}
+
+static void end_param(lds_builder *b, lds_name full, lds_status status)
+{
+    b->status = status ? lds_error_context(&b->error, status, NULL, full.text) : LDS_OK;
+}
+
 void lds_builder_add(lds_builder *builder, const char *name, lds_dtype dtype, uint32_t n_dims,
                      const uint64_t *shape, const lds_init *init)
 {
     lds_name full;
-    if (builder->status)
-        return;
-    builder->status = full_name(builder, &full, "%s", name);
-    if (builder->status)
+    if (!begin_param(builder, &full, name))
         return;
     dtype = dtype ? dtype : default_dtype(builder, full);
-    builder->status = lds_builder_insert(builder, full, dtype, n_dims, shape, init, &builder->error);
-    if (builder->status)
-        lds_error_context(&builder->error, builder->status, NULL, full.text);
+    end_param(builder, full, lds_builder_insert(builder, full, dtype, n_dims, shape, init, &builder->error));
 }
 
 void lds_builder_tie(lds_builder *builder, const char *name, const char *target)
 {
     lds_name full;
-    if (builder->status)
-        return;
-    builder->status = full_name(builder, &full, "%s", name);
-    if (builder->status)
-        return;
-    builder->status =
-        lds_builder_insert_tied(builder, full, lds_name_of(target, strlen(target)), &builder->error);
-    if (builder->status)
-        lds_error_context(&builder->error, builder->status, NULL, full.text);
+    if (begin_param(builder, &full, name))
+        end_param(
+            builder, full,
+            lds_builder_insert_tied(builder, full, lds_name_of(target, strlen(target)), &builder->error));
 }
 
 /* ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,12 @@ bool lds_init_kind_parse(lds_init_kind *kind, const char *name);
 /* The LDS_INIT_ fields of a kind. */
 uint32_t lds_init_kind_fields(lds_init_kind kind);
 
+/* Fields that the kinds do not use count too: they are 0 where a rule has been kept. */
+static inline bool lds_init_equal(const lds_init *a, const lds_init *b)
+{
+    return a->kind == b->kind && a->a == b->a && a->b == b->b && a->lo == b->lo && a->hi == b->hi;
+}
+
 /*
  * LDS_ERR_ARGUMENT, without a name, unless a parameter of this dtype and shape (whose product does not
  * overflow) can be initialised so.

@@ -217,24 +217,18 @@ static lds_status explain(manifest *m, lds_status status, const lds_error *why)
     return lds_fail_at(m->err, LDS_ERR_MALFORMED, m->entry.offset, "%s", why->message);
 }
 
-static bool same_init(const lds_init *a, const lds_init *b)
-{
-    static const lds_init none;
-    a = a ? a : &none;
-    return a->kind == b->kind && a->a == b->a && a->b == b->b && a->lo == b->lo && a->hi == b->hi;
-}
-
 /* What a tied parameter says of itself is what the other is. */
 static lds_status check_agrees(manifest *m, const lds_param *target)
 {
     const entry *e = &m->entry;
+    const lds_init init = lds_param_init(target);
     int field = N_FIELDS;
     if (e->has[DTYPE] && e->dtype != (lds_dtype)target->dtype)
         field = DTYPE;
     else if (e->has[SHAPE] &&
              (e->n_dims != target->n_dims || memcmp(m->shape, target->shape, e->n_dims * sizeof *m->shape)))
         field = SHAPE;
-    else if (e->has[INIT] && !same_init(target->init, &e->init))
+    else if (e->has[INIT] && !lds_init_equal(&init, &e->init))
         field = INIT;
     if (field == N_FIELDS)
         return LDS_OK;
