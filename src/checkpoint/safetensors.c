@@ -17,8 +17,9 @@
 #include <strings.h>
 
 #include "src/base/json.h"
+#include "src/dtype/dtype.h"
 
-enum { HEADER_OFFSET = LDS_SAFETENSORS_HEADER_OFFSET, MAX_DIMS = 64 };
+enum { HEADER_OFFSET = LDS_SAFETENSORS_HEADER_OFFSET };
 
 typedef struct parser {
     lds_json json;
@@ -151,9 +152,9 @@ static lds_status read_shape(parser *p, lds_tensor *tensor)
         uint64_t dim;
         if (token != LDS_JSON_NUMBER || !lds_json_u64(&p->json, &dim))
             return lds_json_refuse(&p->json, LDS_ERR_MALFORMED, token, "a dimension");
-        if (tensor->n_dims == MAX_DIMS)
+        if (tensor->n_dims == LDS_MAX_DIMS)
             return lds_fail_at(p->err, LDS_ERR_UNSUPPORTED, token_offset(p), "expected at most %d dimensions",
-                               MAX_DIMS);
+                               LDS_MAX_DIMS);
         if (!lds_mul(numel, dim, &numel))
             return lds_fail_at(p->err, LDS_ERR_MALFORMED, token_offset(p),
                                "expected fewer than 2^64 elements, found more");

@@ -10,6 +10,9 @@
  */
 lds_status lds_dtype_nbytes(uint64_t *nbytes, lds_dtype dtype, uint64_t numel, lds_error *err);
 
+/* As many dimensions as a tensor or a parameter may have. */
+enum { LDS_MAX_DIMS = 64 };
+
 /* The product of a shape, checked; 1 for a scalar. */
 lds_status lds_shape_numel(uint64_t *numel, uint32_t n_dims, const uint64_t *shape, lds_error *err);
 

@@ -14,7 +14,7 @@
 #include "src/dtype/dtype.h"
 #include "src/network/init.h"
 
-enum { MAX_DIMS = 64, MAX_NAME_NBYTES = 1 << 30 };
+enum { MAX_NAME_NBYTES = 1 << 30 };
 
 /* What lds_builder_leave() goes back to. */
 typedef struct frame {
@@ -209,9 +209,9 @@ static lds_status check_shape(uint64_t *numel, lds_dtype dtype, uint32_t n_dims,
     uint64_t nbytes;
     if (!lds_dtype_name(dtype))
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a dtype, found %d", (int)dtype);
-    if (n_dims > MAX_DIMS)
+    if (n_dims > LDS_MAX_DIMS)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a shape of at most %d dimensions, found %u",
-                        MAX_DIMS, n_dims);
+                        LDS_MAX_DIMS, n_dims);
     if (n_dims && !shape)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a shape of %u dimensions, found none", n_dims);
     lds_status status = lds_shape_numel(numel, n_dims, shape, err);

@@ -10,8 +10,6 @@
 #include "src/network/builder.h"
 #include "src/network/init.h"
 
-enum { MAX_DIMS = 64 };
-
 enum field { NAME, DTYPE, SHAPE, INIT, TIED_TO, N_FIELDS };
 
 static const char *const field_names[N_FIELDS] = {"name", "dtype", "shape", "init", "tied_to"};
@@ -34,7 +32,7 @@ typedef struct manifest {
     bool in_entry;
     size_t n_entries; /* before this one */
     entry entry;
-    uint64_t shape[MAX_DIMS];
+    uint64_t shape[LDS_MAX_DIMS];
 } manifest;
 
 /* LDS_ERR_MALFORMED at the token just returned, about a field, or about the whole entry if that is "". */
@@ -68,9 +66,9 @@ static lds_status read_shape(manifest *m, lds_json_token token)
         return expected(m, token, "shape", "an array");
     entry *e = &m->entry;
     while ((token = lds_json_next(&m->json)) == LDS_JSON_NUMBER) {
-        if (e->n_dims == MAX_DIMS)
+        if (e->n_dims == LDS_MAX_DIMS)
             return lds_fail_at(m->err, LDS_ERR_MALFORMED, m->json.token_offset,
-                               "shape: expected at most %d dimensions, found more", MAX_DIMS);
+                               "shape: expected at most %d dimensions, found more", LDS_MAX_DIMS);
         if (!lds_json_u64(&m->json, &m->shape[e->n_dims++]))
             return expected(m, token, "shape", "a dimension, an integer from 0 to 2^64 - 1");
     }

@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 #include "src/base/options.h"
-#include "src/dtype/dtype.h"
 
 enum { MAX_SHOWN = 200 };
 

@@ -4,9 +4,9 @@
 
 #include "src/base/names.h"
 #include "src/base/pattern.h"
+#include "src/dtype/dtype.h"
 
 enum {
-    LDS_MAX_DIMS = 64,
     LDS_KEYMAP_MAX_NAME_NBYTES = 1 << 16, /* of a name before and after any rule */
     LDS_KEYMAP_MAX_MATCHES = 1000         /* of one pattern in a name */
 };
