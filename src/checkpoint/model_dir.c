@@ -35,7 +35,7 @@ static const struct family {
 
 enum { N_FAMILIES = sizeof families / sizeof *families, ADAPTER = N_FAMILIES - 1 };
 
-static lds_status find_family(lds_place *place, const struct family *family, const char *dir,
+static lds_status find_family(lds_location *location, const struct family *family, const char *dir,
                               const char *variant, lds_error *err)
 {
     for (size_t i = 0; i < N_FORMS; i++) {
@@ -47,7 +47,7 @@ static lds_status find_family(lds_place *place, const struct family *family, con
         free(name);
         LDS_TRY(status);
         if (lds_path_exists(path)) {
-            *place = (lds_place){f->is_index ? LDS_PLACE_INDEX : LDS_PLACE_FILE, path};
+            *location = (lds_location){f->is_index ? LDS_LOCATION_INDEX : LDS_LOCATION_FILE, path};
             return LDS_OK;
         }
         free(path);
@@ -56,28 +56,28 @@ static lds_status find_family(lds_place *place, const struct family *family, con
 }
 
 /* An adapter often lies beside the model that it adapts; the others never share a directory. */
-lds_status lds_find_model(lds_place *place, const char *dir, const char *variant, lds_error *err)
+lds_status lds_find_model(lds_location *location, const char *dir, const char *variant, lds_error *err)
 {
-    *place = (lds_place){0};
+    *location = (lds_location){0};
     for (size_t i = 0; i < N_FAMILIES; i++) {
-        lds_place found = {0};
-        if (place->path && i == ADAPTER)
+        lds_location found = {0};
+        if (location->path && i == ADAPTER)
             break;
         lds_status status = find_family(&found, &families[i], dir, variant, err);
-        if (!status && found.path && place->path) {
+        if (!status && found.path && location->path) {
             status = lds_fail(err, LDS_ERR_MALFORMED,
                               "expected the weights of one model, found %s and %s: name one",
-                              strrchr(place->path, '/') + 1, strrchr(found.path, '/') + 1);
+                              strrchr(location->path, '/') + 1, strrchr(found.path, '/') + 1);
             lds_error_context(err, status, dir, NULL);
         }
         if (status) {
             free(found.path);
-            free(place->path);
-            place->path = NULL;
+            free(location->path);
+            location->path = NULL;
             return status;
         }
         if (found.path)
-            *place = found;
+            *location = found;
     }
     return LDS_OK;
 }

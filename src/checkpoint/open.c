@@ -125,28 +125,28 @@ static lds_status open_index(lds_checkpoint *checkpoint, lds_error *err)
 
 /* ---- all of it ---- */
 
-static lds_status open_in(lds_checkpoint *checkpoint, lds_place *place, const lds_checkpoint_options *options,
-                          lds_error *err)
+static lds_status open_in(lds_checkpoint *checkpoint, lds_location *location,
+                          const lds_checkpoint_options *options, lds_error *err)
 {
-    checkpoint->path = place->path;
-    place->path = NULL;
-    if (place->kind == LDS_PLACE_PIPELINE) {
+    checkpoint->path = location->path;
+    location->path = NULL;
+    if (location->kind == LDS_LOCATION_PIPELINE) {
         LDS_TRY(lds_copy_string(&checkpoint->dir, checkpoint->path, strlen(checkpoint->path), err));
         return lds_open_pipeline(checkpoint, options, err);
     }
     LDS_TRY(lds_parent_of(&checkpoint->dir, checkpoint->path, err));
-    return place->kind == LDS_PLACE_INDEX ? open_index(checkpoint, err) : open_single(checkpoint, err);
+    return location->kind == LDS_LOCATION_INDEX ? open_index(checkpoint, err) : open_single(checkpoint, err);
 }
 
-lds_status lds_open_place(lds_checkpoint **checkpoint, lds_place *place,
-                          const lds_checkpoint_options *options, lds_error *err)
+lds_status lds_open_location(lds_checkpoint **checkpoint, lds_location *location,
+                             const lds_checkpoint_options *options, lds_error *err)
 {
     lds_checkpoint *opened = NULL;
     lds_status status = lds_calloc(&opened, 1, sizeof *opened, err);
     if (!status)
-        status = open_in(opened, place, options, err);
-    free(place->path);
-    place->path = NULL;
+        status = open_in(opened, location, options, err);
+    free(location->path);
+    location->path = NULL;
     if (status) {
         lds_checkpoint_close(opened);
         opened = NULL;
@@ -167,11 +167,11 @@ lds_status lds_checkpoint_open(lds_checkpoint **checkpoint, const char *path,
 {
     *checkpoint = NULL;
     lds_checkpoint_options options = default_options;
-    lds_place place;
+    lds_location location;
     LDS_TRY(lds_options_import(&options, sizeof options, given, err));
     LDS_TRY(check_variant(options.variant, err));
-    LDS_TRY(lds_resolve(&place, path, options.variant, options.revision, err));
-    return lds_open_place(checkpoint, &place, &options, err);
+    LDS_TRY(lds_resolve(&location, path, options.variant, options.revision, err));
+    return lds_open_location(checkpoint, &location, &options, err);
 }
 
 void lds_checkpoint_close(lds_checkpoint *checkpoint)

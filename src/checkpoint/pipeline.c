@@ -19,14 +19,14 @@ static bool is_weightless(const char *class_name)
 }
 
 /* With the variant if there is one of this component, as diffusers does it. */
-static lds_status find_component(lds_place *place, const char *dir, const char *variant, bool *has_variant,
-                                 lds_error *err)
+static lds_status find_component(lds_location *location, const char *dir, const char *variant,
+                                 bool *has_variant, lds_error *err)
 {
-    *place = (lds_place){0};
+    *location = (lds_location){0};
     if (variant)
-        LDS_TRY(lds_find_model(place, dir, variant, err));
-    *has_variant |= place->path != NULL;
-    return place->path ? LDS_OK : lds_find_model(place, dir, NULL, err);
+        LDS_TRY(lds_find_model(location, dir, variant, err));
+    *has_variant |= location->path != NULL;
+    return location->path ? LDS_OK : lds_find_model(location, dir, NULL, err);
 }
 
 static lds_status check_left_out(const lds_listed_component *c, const char *dir, const char *variant,
@@ -46,13 +46,13 @@ static lds_status check_left_out(const lds_listed_component *c, const char *dir,
     return is_model ? lds_explain_no_model(dir, variant, err) : lds_check_no_weights(dir, variant, err);
 }
 
-/* Takes place->path. */
-static lds_status add_component(lds_checkpoint *checkpoint, const char *name, lds_place *place,
+/* Takes location->path. */
+static lds_status add_component(lds_checkpoint *checkpoint, const char *name, lds_location *location,
                                 const lds_checkpoint_options *options, lds_error *err)
 {
     lds_checkpoint *opened;
     char *copy;
-    LDS_TRY(lds_open_place(&opened, place, options, err));
+    LDS_TRY(lds_open_location(&opened, location, options, err));
     lds_status status = lds_copy_string(&copy, name, strlen(name), err);
     if (status) {
         lds_checkpoint_close(opened);
@@ -66,12 +66,12 @@ static lds_status open_component(lds_checkpoint *checkpoint, const lds_listed_co
                                  const lds_checkpoint_options *options, bool *has_variant, lds_error *err)
 {
     char *dir;
-    lds_place place;
+    lds_location location;
     LDS_TRY(lds_join_path(&dir, checkpoint->dir, c->name, err));
-    lds_status status = find_component(&place, dir, options->variant, has_variant, err);
+    lds_status status = find_component(&location, dir, options->variant, has_variant, err);
     if (!status)
-        status = place.path ? add_component(checkpoint, c->name, &place, options, err)
-                            : check_left_out(c, dir, options->variant, err);
+        status = location.path ? add_component(checkpoint, c->name, &location, options, err)
+                               : check_left_out(c, dir, options->variant, err);
     free(dir);
     return status;
 }

@@ -18,10 +18,10 @@ lds_status lds_parent_of(char **dir, const char *path, lds_error *err)
     return lds_copy_string(dir, path, slash == path ? 1 : (size_t)(slash - path), err);
 }
 
-static lds_status resolve_in_dir(lds_place *place, const char *dir, const char *variant, lds_error *err)
+static lds_status resolve_in_dir(lds_location *location, const char *dir, const char *variant, lds_error *err)
 {
-    LDS_TRY(lds_find_model(place, dir, variant, err));
-    if (place->path)
+    LDS_TRY(lds_find_model(location, dir, variant, err));
+    if (location->path)
         return LDS_OK;
     char *model_index;
     LDS_TRY(lds_join_path(&model_index, dir, "model_index.json", err));
@@ -29,8 +29,8 @@ static lds_status resolve_in_dir(lds_place *place, const char *dir, const char *
     free(model_index);
     if (!is_pipeline)
         return lds_explain_no_model(dir, variant, err);
-    place->kind = LDS_PLACE_PIPELINE;
-    return lds_copy_string(&place->path, dir, strlen(dir), err);
+    location->kind = LDS_LOCATION_PIPELINE;
+    return lds_copy_string(&location->path, dir, strlen(dir), err);
 }
 
 static bool ends_in(const char *text, const char *end)
@@ -39,15 +39,15 @@ static bool ends_in(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
-static lds_status resolve_file(lds_place *place, const char *path, lds_error *err)
+static lds_status resolve_file(lds_location *location, const char *path, lds_error *err)
 {
     const char *slash = strrchr(path, '/');
     if (!strcmp(slash ? slash + 1 : path, "model_index.json")) {
-        place->kind = LDS_PLACE_PIPELINE;
-        return lds_parent_of(&place->path, path, err);
+        location->kind = LDS_LOCATION_PIPELINE;
+        return lds_parent_of(&location->path, path, err);
     }
-    place->kind = ends_in(path, ".json") ? LDS_PLACE_INDEX : LDS_PLACE_FILE;
-    return lds_copy_string(&place->path, path, strlen(path), err);
+    location->kind = ends_in(path, ".json") ? LDS_LOCATION_INDEX : LDS_LOCATION_FILE;
+    return lds_copy_string(&location->path, path, strlen(path), err);
 }
 
 /* LDS_OK if path is or leads to something here; otherwise why not, of which the hub cache may know better. */
@@ -65,19 +65,19 @@ static lds_status find_here(const char *path, bool *is_dir, lds_error *err)
     return LDS_OK;
 }
 
-lds_status lds_resolve(lds_place *place, const char *path, const char *variant, const char *revision,
+lds_status lds_resolve(lds_location *location, const char *path, const char *variant, const char *revision,
                        lds_error *err)
 {
-    *place = (lds_place){0};
+    *location = (lds_location){0};
     bool is_dir = false;
     lds_status status = find_here(path, &is_dir, err);
     if (!status)
-        return is_dir ? resolve_in_dir(place, path, variant, err) : resolve_file(place, path, err);
+        return is_dir ? resolve_in_dir(location, path, variant, err) : resolve_file(location, path, err);
     if (status != LDS_ERR_NOT_FOUND || !lds_hub_is_id(path))
         return status;
     char *dir;
     LDS_TRY(lds_hub_find(&dir, path, revision, err));
-    status = resolve_in_dir(place, dir, variant, err);
+    status = resolve_in_dir(location, dir, variant, err);
     free(dir);
     return status;
 }

@@ -4,30 +4,30 @@
 
 #include "src/checkpoint/checkpoint.h"
 
-typedef enum lds_place_kind {
-    LDS_PLACE_FILE,    /* path is a weights file, or will be tried as one */
-    LDS_PLACE_INDEX,   /* path is an index of shards */
-    LDS_PLACE_PIPELINE /* path is a directory with a model_index.json */
-} lds_place_kind;
+typedef enum lds_location_kind {
+    LDS_LOCATION_FILE,    /* path is a weights file, or will be tried as one */
+    LDS_LOCATION_INDEX,   /* path is an index of shards */
+    LDS_LOCATION_PIPELINE /* path is a directory with a model_index.json */
+} lds_location_kind;
 
-typedef struct lds_place {
-    lds_place_kind kind;
+typedef struct lds_location {
+    lds_location_kind kind;
     char *path; /* freed with free() */
-} lds_place;
+} lds_location;
 
 /* "<dir>/<name>", and the directory that a path is in, "." if it has none. Freed with free(). */
 lds_status lds_join_path(char **path, const char *dir, const char *name, lds_error *err);
 lds_status lds_parent_of(char **dir, const char *path, lds_error *err);
 
-/* The place that path leads to, of the variant, which may be NULL. place->path is NULL on failure. */
-lds_status lds_resolve(lds_place *place, const char *path, const char *variant, const char *revision,
+/* The location that path leads to, of the variant, which may be NULL. location->path is NULL on failure. */
+lds_status lds_resolve(lds_location *location, const char *path, const char *variant, const char *revision,
                        lds_error *err);
 
 /*
- * Look for the weights of a model in a directory: LDS_OK with place->path NULL if there are none of that
+ * Look for the weights of a model in a directory: LDS_OK with location->path NULL if there are none of that
  * variant, so that the caller may try something else or explain it.
  */
-lds_status lds_find_model(lds_place *place, const char *dir, const char *variant, lds_error *err);
+lds_status lds_find_model(lds_location *location, const char *dir, const char *variant, lds_error *err);
 
 /* LDS_ERR_NOT_FOUND or LDS_ERR_UNSUPPORTED for a directory without weights: what was looked for, what is there. */
 lds_status lds_explain_no_model(const char *dir, const char *variant, lds_error *err);
