@@ -65,18 +65,6 @@ static lds_status find_repository(char **repository, const char *id, lds_error *
     return status;
 }
 
-static bool is_safe_revision(const char *revision)
-{
-    for (const char *part = revision;; part++) {
-        size_t n = strcspn(part, "/");
-        if (!n || (part[0] == '.' && (n == 1 || (n == 2 && part[1] == '.'))))
-            return false;
-        part += n;
-        if (!*part)
-            return true;
-    }
-}
-
 /* The commit that refs/<revision> holds, or a copy of revision if there is no such ref. */
 static lds_status read_ref(char **commit, const char *repository, const char *revision, lds_error *err)
 {
@@ -151,7 +139,7 @@ static lds_status find_snapshot(char **dir, const char *repository, const char *
     LDS_TRY(read_ref(&commit, repository, revision, err));
     lds_status status = LDS_ERR_NOT_FOUND;
     *dir = NULL;
-    if (is_safe_revision(commit))
+    if (lds_path_stays_below(commit))
         status = lds_format_string(dir, err, "%s/snapshots/%s", repository, commit);
     if (*dir && !lds_path_is_dir(*dir)) {
         free(*dir);
@@ -167,7 +155,7 @@ lds_status lds_hub_find(char **dir, const char *id, const char *revision, lds_er
 {
     if (!revision)
         revision = "main";
-    if (!is_safe_revision(revision))
+    if (!lds_path_stays_below(revision))
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a branch, tag or commit, found \"%.100s\"",
                         revision);
     char *repository;

@@ -5,6 +5,7 @@
 #include "src/checkpoint/index.h"
 
 #include "src/base/json.h"
+#include "src/checkpoint/resolve.h"
 
 typedef struct parser {
     lds_json json;
@@ -29,23 +30,10 @@ static lds_status fail(parser *p, const char *expected, const char *found)
                        found);
 }
 
-/* Is this the path of a file in or below the directory that it is relative to? */
-static bool stays_inside(const char *path)
-{
-    for (const char *part = path;; part++) {
-        size_t n = strcspn(part, "/");
-        if (!n || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
-            return false;
-        part += n;
-        if (!*part)
-            return true;
-    }
-}
-
 static lds_status check_shard(parser *p)
 {
     const lds_json *json = &p->json;
-    if (lds_json_is_c_string(json) && stays_inside(json->text))
+    if (lds_json_is_c_string(json) && lds_path_stays_below(json->text))
         return LDS_OK;
     return lds_fail_at(p->err, LDS_ERR_MALFORMED, json->token_offset,
                        "expected a file beside the index, found \"%.200s\"", json->text);

@@ -89,12 +89,6 @@ static bool begins(const char *text, const char *start)
     return !strncmp(text, start, strlen(start));
 }
 
-static bool ends(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 /* The length of the variant in a file's name; *variant begins there. 0 if the name has none. */
 static size_t variant_in(const char *name, const char **variant)
 {
@@ -105,7 +99,7 @@ static size_t variant_in(const char *name, const char **variant)
             continue;
         for (size_t j = 0; j < N_FORMS; j++) {
             const char *start = rest + strlen(forms[j]->before);
-            if (!begins(rest, forms[j]->before) || *start != '.' || !ends(start, forms[j]->after))
+            if (!begins(rest, forms[j]->before) || *start != '.' || !lds_path_ends_in(start, forms[j]->after))
                 continue;
             size_t n = strlen(start), m = strlen(forms[j]->after);
             if (n <= m + 1)
@@ -122,7 +116,7 @@ static bool is_other_format(const char *name)
     static const char *const endings[] = {".bin", ".pt",      ".pth",  ".ckpt", ".gguf",
                                           ".h5",  ".msgpack", ".onnx", ".npz"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends(name, endings[i]))
+        if (lds_path_ends_in(name, endings[i]))
             return true;
     return false;
 }
@@ -149,9 +143,9 @@ static void look_at(finds *f, const char *name)
     size_t n = variant_in(name, &variant);
     if (n)
         keep_first(f->variant, variant, n);
-    else if (ends(name, ".safetensors") && strstr(name, "-of-"))
+    else if (lds_path_ends_in(name, ".safetensors") && strstr(name, "-of-"))
         keep_first(f->shard, name, strlen(name));
-    else if (ends(name, ".safetensors"))
+    else if (lds_path_ends_in(name, ".safetensors"))
         keep_first(f->safetensors, name, strlen(name));
     else if (is_other_format(name))
         keep_first(f->other, name, strlen(name));

@@ -18,6 +18,18 @@ lds_status lds_parent_of(char **dir, const char *path, lds_error *err)
     return lds_copy_string(dir, path, slash == path ? 1 : (size_t)(slash - path), err);
 }
 
+bool lds_path_stays_below(const char *path)
+{
+    for (const char *part = path;; part++) {
+        size_t n = strcspn(part, "/");
+        if (!n || (part[0] == '.' && (n == 1 || (n == 2 && part[1] == '.'))))
+            return false;
+        part += n;
+        if (!*part)
+            return true;
+    }
+}
+
 static lds_status resolve_in_dir(lds_location *location, const char *dir, const char *variant, lds_error *err)
 {
     LDS_TRY(lds_find_model(location, dir, variant, err));
@@ -33,12 +45,6 @@ static lds_status resolve_in_dir(lds_location *location, const char *dir, const 
     return lds_copy_string(&location->path, dir, strlen(dir), err);
 }
 
-static bool ends_in(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 static lds_status resolve_file(lds_location *location, const char *path, lds_error *err)
 {
     const char *slash = strrchr(path, '/');
@@ -46,7 +52,7 @@ static lds_status resolve_file(lds_location *location, const char *path, lds_err
         location->kind = LDS_LOCATION_PIPELINE;
         return lds_parent_of(&location->path, path, err);
     }
-    location->kind = ends_in(path, ".json") ? LDS_LOCATION_INDEX : LDS_LOCATION_FILE;
+    location->kind = lds_path_ends_in(path, ".json") ? LDS_LOCATION_INDEX : LDS_LOCATION_FILE;
     return lds_copy_string(&location->path, path, strlen(path), err);
 }
 

@@ -19,6 +19,17 @@ typedef struct lds_location {
 lds_status lds_join_path(char **path, const char *dir, const char *name, lds_error *err);
 lds_status lds_parent_of(char **dir, const char *path, lds_error *err);
 
+/*
+ * Is this the path of something below the directory that it is relative to? No part of it is empty, "." or "..".
+ */
+bool lds_path_stays_below(const char *path);
+
+static inline bool lds_path_ends_in(const char *path, const char *end)
+{
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && !strcmp(path + n - m, end);
+}
+
 /* The location that path leads to, of the variant, which may be NULL. location->path is NULL on failure. */
 lds_status lds_resolve(lds_location *location, const char *path, const char *variant, const char *revision,
                        lds_error *err);
