@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 lds_status lds_calloc(void *data, size_t n, size_t element_nbytes, lds_error *err)
@@ -34,6 +35,17 @@ lds_status lds_grow(void *data, size_t *capacity, size_t n, size_t element_nbyte
     memcpy(data, &p, sizeof p);
     *capacity = room;
     return LDS_OK;
+}
+
+void *lds_malloc_large(size_t nbytes)
+{
+    if (nbytes < LDS_HUGE_PAGE_NBYTES)
+        return malloc(nbytes);
+    size_t room = (size_t)lds_align_up(nbytes, LDS_HUGE_PAGE_NBYTES);
+    void *p = aligned_alloc(LDS_HUGE_PAGE_NBYTES, room);
+    if (p)
+        (void)madvise(p, room, MADV_HUGEPAGE); /* only a wish */
+    return p;
 }
 
 lds_status lds_copy_string(char **copy, const char *text, size_t n, lds_error *err)

@@ -11,6 +11,8 @@
 #define lds_mul(a, b, result) (!__builtin_mul_overflow((a), (b), (result)))
 #define lds_add(a, b, result) (!__builtin_add_overflow((a), (b), (result)))
 
+enum { LDS_HUGE_PAGE_NBYTES = 2 << 20 };
+
 /* *data becomes n zeroed elements (at least one byte, so never NULL on success). Freed with free(). */
 lds_status lds_calloc(void *data, size_t n, size_t element_nbytes, lds_error *err);
 
@@ -19,6 +21,12 @@ lds_status lds_calloc(void *data, size_t n, size_t element_nbytes, lds_error *er
  * doubling it. New elements are not initialised. *data starts as NULL with *capacity 0.
  */
 lds_status lds_grow(void *data, size_t *capacity, size_t n, size_t element_nbytes, lds_error *err);
+
+/*
+ * nbytes that are not initialised, for free(), or NULL. If they are many, in huge pages, where the kernel has some:
+ * getting small ones from it takes longer than writing to them.
+ */
+void *lds_malloc_large(size_t nbytes);
 
 /* A NUL-terminated copy of n bytes. Freed with free(). */
 lds_status lds_copy_string(char **copy, const char *text, size_t n, lds_error *err);

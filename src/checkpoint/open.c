@@ -4,8 +4,6 @@
  */
 #include "src/checkpoint/open.h"
 
-#include <sys/mman.h>
-
 #include "src/base/options.h"
 #include "src/checkpoint/index.h"
 #include "src/checkpoint/safetensors.h"
@@ -21,25 +19,6 @@ void lds_checkpoint_options_init(lds_checkpoint_options *options, size_t size)
 
 /* ---- weights files ---- */
 
-/*
- * Memory for a header, which may be tens of megabytes: getting those from the kernel in small pages takes longer
- * than parsing them.
- */
-static lds_status allocate_header(lds_file *file, size_t nbytes, lds_error *err)
-{
-    enum { HUGE_PAGE = 2 << 20 };
-    if (nbytes < HUGE_PAGE) {
-        file->header = malloc(nbytes);
-    } else {
-        size_t room = (size_t)lds_align_up(nbytes, HUGE_PAGE);
-        file->header = aligned_alloc(HUGE_PAGE, room);
-        if (file->header)
-            (void)madvise(file->header, room, MADV_HUGEPAGE); /* only a wish */
-    }
-    file->header_nbytes = nbytes;
-    return file->header ? LDS_OK : lds_fail_memory(err, nbytes);
-}
-
 static lds_status read_header(lds_file *file, lds_error *err)
 {
     uint8_t start[LDS_SAFETENSORS_START_NBYTES];
@@ -47,7 +26,10 @@ static lds_status read_header(lds_file *file, lds_error *err)
     size_t n = file_nbytes < sizeof start ? (size_t)file_nbytes : sizeof start;
     LDS_TRY(lds_file_read(file->fd, start, n, 0, err));
     LDS_TRY(lds_safetensors_start(&nbytes, start, n, file_nbytes, file->path, err));
-    LDS_TRY(allocate_header(file, (size_t)nbytes, err));
+    file->header = lds_malloc_large((size_t)nbytes);
+    if (!file->header)
+        return lds_fail_memory(err, nbytes);
+    file->header_nbytes = (size_t)nbytes;
     return lds_file_read(file->fd, file->header, file->header_nbytes, LDS_SAFETENSORS_HEADER_OFFSET, err);
 }
 

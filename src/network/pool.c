@@ -19,7 +19,7 @@
 #include "src/base/options.h"
 
 /* Pieces are whole huge pages. An arena of too many would wear out the kernel's limit of mappings. */
-enum { GRAIN_NBYTES = 2 << 20, MAX_PIECES = 256 };
+enum { GRAIN_NBYTES = LDS_HUGE_PAGE_NBYTES, MAX_PIECES = 256 };
 
 typedef struct piece {
     uint8_t *data;

@@ -5,11 +5,9 @@
  */
 #include "src/network/region.h"
 
-#include <sys/mman.h>
-
 #include "src/base/memory.h"
 
-enum { FIRST_NBYTES = 4 << 10, MAX_NBYTES = 4 << 20, HUGE_PAGE_NBYTES = 2 << 20 };
+enum { FIRST_NBYTES = 4 << 10, MAX_NBYTES = 4 << 20 };
 
 typedef struct lds_region_block {
     struct lds_region_block *next;
@@ -35,13 +33,9 @@ static lds_status add_block(lds_region *region, size_t nbytes, lds_error *err)
         room = MAX_NBYTES;
     if (room < nbytes + sizeof(lds_region_block))
         room = lds_align_up(nbytes + sizeof(lds_region_block), 16);
-    bool is_huge = room >= HUGE_PAGE_NBYTES;
-    lds_region_block *block =
-        is_huge ? aligned_alloc(HUGE_PAGE_NBYTES, lds_align_up(room, HUGE_PAGE_NBYTES)) : malloc(room);
+    lds_region_block *block = lds_malloc_large(room);
     if (!block)
         return lds_fail_memory(err, room);
-    if (is_huge)
-        madvise(block, room, MADV_HUGEPAGE);
     *block = (lds_region_block){region->blocks, room};
     region->blocks = block;
     region->at = (uint8_t *)(block + 1);

@@ -17,7 +17,7 @@
 #define MAP_HUGE_SHIFT 26
 #endif
 
-enum { HUGE_PAGE_NBYTES = 2 << 20, SMALL_NBYTES = 64 << 10, ALIGNMENT = 4096 };
+enum { SMALL_NBYTES = 64 << 10, ALIGNMENT = 4096 };
 
 /* What release_adopted() takes as its context. */
 typedef struct adopted {
@@ -63,11 +63,11 @@ static lds_status storage_make(lds_storage **storage, lds_error *err)
 void *lds_pages_map(size_t nbytes)
 {
     nbytes = lds_align_up(nbytes, lds_page_nbytes());
-    size_t slack = nbytes < HUGE_PAGE_NBYTES ? 0 : HUGE_PAGE_NBYTES, whole = nbytes + slack;
+    size_t slack = nbytes < LDS_HUGE_PAGE_NBYTES ? 0 : LDS_HUGE_PAGE_NBYTES, whole = nbytes + slack;
     uint8_t *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED || !slack)
         return p;
-    uint8_t *aligned = (uint8_t *)lds_align_up((uintptr_t)p, HUGE_PAGE_NBYTES);
+    uint8_t *aligned = (uint8_t *)lds_align_up((uintptr_t)p, LDS_HUGE_PAGE_NBYTES);
     if (aligned > p)
         munmap(p, (size_t)(aligned - p));
     if (aligned + nbytes < p + whole)
@@ -155,7 +155,7 @@ lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_e
 {
     if (nbytes > SIZE_MAX / 2)
         return lds_fail_memory(err, nbytes);
-    uint64_t whole = lds_align_up(nbytes ? nbytes : 1, HUGE_PAGE_NBYTES);
+    uint64_t whole = lds_align_up(nbytes ? nbytes : 1, LDS_HUGE_PAGE_NBYTES);
     /* 21: the binary logarithm of the page's size; the system's default may be another, on arm for example. */
     void *p = mmap(NULL, (size_t)whole, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
@@ -164,7 +164,7 @@ lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_e
             err, LDS_ERR_MEMORY,
             "out of memory: needs %llu reserved huge pages of 2 MiB, the system has %llu of them, "
             "in use or not (/proc/sys/vm/nr_hugepages)",
-            (unsigned long long)(whole / HUGE_PAGE_NBYTES), (unsigned long long)reserved_huge_pages());
+            (unsigned long long)(whole / LDS_HUGE_PAGE_NBYTES), (unsigned long long)reserved_huge_pages());
     lds_status status = lds_storage_wrap(storage, p, whole, release_pages, NULL, err);
     if (status)
         munmap(p, (size_t)whole);
