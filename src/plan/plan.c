@@ -177,6 +177,27 @@ static lds_status place_init(placer *pl, lds_param *param, lds_error *err)
     return lds_report_add(pl->plan->report, LDS_REPORT_INITIALISED, param->name.text, NULL, err);
 }
 
+/* The runs from *r on that are of one file: how far those reach in it that are mapped, or read. False if none is. */
+static bool next_file(const lds_plan *plan, size_t *r, bool mapped, uint32_t *file, uint64_t *begin,
+                      uint64_t *end)
+{
+    bool found = false;
+    *file = plan->checkpoint->tensors[plan->runs[*r].tensor].file;
+    for (; *r < plan->n_runs; ++*r) {
+        const lds_run *run = &plan->runs[*r];
+        const lds_tensor *tensor = &plan->checkpoint->tensors[run->tensor];
+        if (tensor->file != *file)
+            break;
+        if ((plan->targets[run->target].place == LDS_PLACE_MAPPED) != mapped)
+            continue;
+        if (!found)
+            *begin = tensor->offset;
+        *end = tensor->offset + tensor->nbytes;
+        found = true;
+    }
+    return found;
+}
+
 /* What is known about the files that have something to map, or to read. */
 static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes, bool mapped)
 {
@@ -185,27 +206,17 @@ static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes, b
     lds_policy_facts facts = {
         .asked = pl->options->io,
         .read_nbytes = mapped ? stats->mapped_nbytes : stats->read_nbytes,
-        .memory_nbytes =
-            memory_nbytes - (stats->written_nbytes < memory_nbytes ? stats->written_nbytes : memory_nbytes),
-        .keep_cache = pl->plan->keep_cache,
+        .memory_nbytes = memory_nbytes > stats->written_nbytes ? memory_nbytes - stats->written_nbytes : 0,
+        .keep_cache = plan->keep_cache,
     };
-    uint64_t begin = 0, end = 0;
-    uint32_t file = UINT32_MAX;
-    for (size_t r = 0; r <= plan->n_runs; r++) {
-        const lds_run *run = r < plan->n_runs ? &plan->runs[r] : NULL;
-        if (run && (plan->targets[run->target].place == LDS_PLACE_MAPPED) != mapped)
+    for (size_t r = 0; r < plan->n_runs;) {
+        uint32_t file;
+        uint64_t begin, end;
+        if (!next_file(plan, &r, mapped, &file, &begin, &end))
             continue;
-        const lds_tensor *tensor = run ? &plan->checkpoint->tensors[run->tensor] : NULL;
-        if ((!tensor || tensor->file != file) && file != UINT32_MAX) {
-            const lds_file *f = &plan->checkpoint->files[file];
-            facts.fs = f->fs > facts.fs ? f->fs : facts.fs;
-            facts.cached_nbytes += lds_file_resident(f, begin, end - begin);
-        }
-        if (!tensor)
-            break;
-        begin = tensor->file != file ? tensor->offset : begin;
-        end = tensor->offset + tensor->nbytes;
-        file = tensor->file;
+        const lds_file *f = &plan->checkpoint->files[file];
+        facts.fs = f->fs > facts.fs ? f->fs : facts.fs;
+        facts.cached_nbytes += lds_file_resident(f, begin, end - begin);
     }
     return facts;
 }
