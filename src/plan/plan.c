@@ -1,6 +1,6 @@
 /*
- * Plans: options, then matching (match.c), then placing: each parameter that was found gets its place in memory
- * and its run of bytes in a file.
+ * Plans: matching (match.c), then placing, which gives each parameter that was found its place in memory and its
+ * run of bytes in a file, then settling how those bytes are read.
  */
 #include "src/plan/plan.h"
 
@@ -19,60 +19,16 @@
 enum {
     BLOCK_NBYTES = 4 << 20,
     FAIR_BLOCK_NBYTES = 1 << 20,
-    FAIR_BLOCKS = 4, /* a thread */
-    MIN_BLOCK_NBYTES = 64 << 10,
-    WINDOW_NBYTES = 64 << 20,
-    MAX_THREADS = 1024
+    FAIR_BLOCKS = 4 /* a thread */
 };
 
-/* What a direct read takes in beside its block, at both ends; and how many a thread may have under way. */
-enum { MARGINS_NBYTES = 2 * 4096, MAX_DEPTH = 64, ALWAYS_FREE_NBYTES = 64 << 20 };
+/* A direct read is of whole units, and so takes in up to one beside its block at each end. */
+enum { UNIT_NBYTES = 4096, MARGINS_NBYTES = 2 * UNIT_NBYTES };
 
-/* ------------------------------------------------------------------------------------------------------- */
-
-static const lds_load_options defaults = {
-    .struct_size = sizeof(lds_load_options),
-    .strict = true,
-    .init_missing = true,
+enum {
+    MAX_DEPTH = 64,               /* reads of one thread that are under way */
+    ALWAYS_FREE_NBYTES = 64 << 20 /* of memory, on any machine: not worth asking */
 };
-
-void lds_load_options_init(lds_load_options *options, size_t size)
-{
-    lds_options_export(options, size, &defaults, sizeof defaults);
-}
-
-lds_status lds_load_options_check(lds_load_options *checked, const lds_load_options *options, lds_error *err)
-{
-    *checked = defaults;
-    LDS_TRY(lds_options_import(checked, sizeof *checked, options, err));
-    if (checked->dtype && !lds_dtype_is_float(checked->dtype))
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected a float dtype, found %s",
-                        lds_dtype_name(checked->dtype) ? lds_dtype_name(checked->dtype) : "an unknown one");
-    if ((unsigned)checked->io > LDS_IO_DIRECT)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: io has no value %d", (int)checked->io);
-    if (checked->n_threads > MAX_THREADS)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u", MAX_THREADS,
-                        checked->n_threads);
-    if (checked->allocator && (!checked->allocator->alloc || !checked->allocator->free))
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: the allocator lacks a function");
-    if (checked->pool && (checked->allocator || checked->hugetlb))
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: memory is either a pool's or %s",
-                        checked->allocator ? "an allocator's" : "hugetlb's");
-    if (checked->cache && (checked->allocator || (checked->io != LDS_IO_AUTO && checked->io != LDS_IO_MAP)))
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: what a cache has is mapped, which %s",
-                        checked->allocator ? "an allocator does not allow" : "io does not allow");
-    if (checked->hugetlb && checked->allocator)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: memory is either hugetlb's or an allocator's");
-    if (!checked->n_threads)
-        checked->n_threads = lds_threads_available();
-    if (!checked->window_nbytes)
-        checked->window_nbytes = WINDOW_NBYTES;
-    if (checked->window_nbytes / checked->n_threads < MIN_BLOCK_NBYTES)
-        return lds_fail(err, LDS_ERR_ARGUMENT,
-                        "options: expected a window of at least %d bytes for each of %u threads",
-                        MIN_BLOCK_NBYTES, checked->n_threads);
-    return LDS_OK;
-}
 
 /* ------------------------------------------------------------------------------------------------------- */
 
@@ -228,7 +184,6 @@ static uint64_t settle_cache(placer *pl)
     lds_report_stats *stats = &plan->report->stats;
     uint64_t nbytes = stats->mapped_nbytes + stats->read_nbytes;
     bool by_cgroup;
-    /* What is small enough for any machine is not worth asking. */
     uint64_t memory_nbytes =
         nbytes < ALWAYS_FREE_NBYTES ? UINT64_MAX : lds_memory_available_in("", &by_cgroup);
     plan->is_lazy = pl->options->lazy;
@@ -253,7 +208,7 @@ static void size_reads(placer *pl)
     if (fair < FAIR_BLOCK_NBYTES || plan->choice.is_remote)
         fair = FAIR_BLOCK_NBYTES;
     fair = fair < BLOCK_NBYTES ? fair : BLOCK_NBYTES;
-    plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(MARGINS_NBYTES / 2 - 1);
+    plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(UNIT_NBYTES - 1);
     plan->max_threads = pl->options->n_threads;
     uint64_t n_blocks = (stats->read_nbytes + plan->block_nbytes - 1) / plan->block_nbytes;
     n_blocks += !n_blocks;
