@@ -6,13 +6,9 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "command.h"
 #include "load_result.h"
@@ -173,30 +169,6 @@ static lds_status load_parts(load_job *job, load_result *result, const parts *ps
     }
     result->is_refused = status == LDS_ERR_MISMATCH;
     return status;
-}
-
-/* XXH3-128 of each parameter that has its values, in the order in which the forms go through them. */
-static bool make_digests(load_result *result)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < result->n_parts; i++)
-        n += lds_network_n_params(result->ps->items[i].network);
-    result->digests = allocate(NULL, n, sizeof *result->digests);
-    size_t k = 0;
-    for (size_t i = 0; i < result->n_parts; i++) {
-        const lds_network *network = result->ps->items[i].network;
-        size_t n_params = lds_network_n_params(network);
-        for (size_t j = 0; j < n_params && !was_interrupted(); j++) {
-            const lds_param *param = lds_network_param(network, j);
-            const void *data = lds_param_data(param);
-            if (!data)
-                continue;
-            XXH128_canonical_t canonical;
-            XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, (size_t)lds_param_nbytes(param)));
-            memcpy(result->digests[k++], canonical.digest, DIGEST_NBYTES);
-        }
-    }
-    return !was_interrupted();
 }
 
 static void put_result(output *out, const load_result *result)

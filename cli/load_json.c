@@ -1,5 +1,4 @@
 /* What a load or a plan has come to, for machines. The names of the fields do not change. */
-#include <string.h>
 
 #include "json_writer.h"
 #include "load_result.h"
@@ -141,25 +140,18 @@ static void write_part_fields(json_writer *json, const part *p)
 
 static void write_digests(json_writer *json, const load_result *result)
 {
-    json_key(json, "digests");
-    json_object(json);
     output name = {0};
     char text[DIGEST_TEXT_SIZE];
-    size_t k = 0;
-    for (size_t i = 0; i < result->n_parts; i++) {
-        const part *p = &result->ps->items[i];
-        size_t n = lds_network_n_params(p->network);
-        for (size_t j = 0; j < n; j++) {
-            const lds_param *param = lds_network_param(p->network, j);
-            if (!lds_param_data(param))
-                continue;
-            json_line(json);
-            json_key(json, qualify(&name, p, lds_param_name(param)));
-            json_string(json, digest_text(text, result->digests[k++]));
-        }
+    json_key(json, "digests");
+    json_object(json);
+    for (size_t i = 0; i < result->n_digests; i++) {
+        const digest *d = &result->digests[i];
+        json_line(json);
+        json_key(json, qualify(&name, d->part, lds_param_name(d->param)));
+        json_string(json, digest_text(text, d));
     }
-    output_free(&name);
     json_object_end(json);
+    output_free(&name);
 }
 
 static void write_component(json_writer *json, const load_result *result, size_t i)

@@ -7,38 +7,6 @@
 /* Longer lists are cut, unless --verbose asks for all. */
 enum { MAX_NAMES = 20 };
 
-void add_sums(load_sums *sums, const part *p)
-{
-    lds_report_stats stats = {.struct_size = sizeof stats};
-    lds_report_get_stats(p->report, &stats);
-    sums->n_tensors += stats.n_tensors;
-    sums->read_nbytes += stats.read_nbytes;
-    sums->mapped_nbytes += stats.mapped_nbytes;
-    sums->written_nbytes += stats.written_nbytes;
-    if (stats.n_threads > sums->n_threads)
-        sums->n_threads = stats.n_threads;
-    sums->is_mapped |= stats.mapped_nbytes > 0;
-    sums->is_read |= stats.read_nbytes > 0;
-    if (!sums->source)
-        sums->source = stats.source;
-    else if (strcmp(sums->source, stats.source) != 0) /* parts that differ: no more than whether, not how */
-        sums->source = !sums->is_read ? "map" : sums->is_mapped ? "map+read" : "read";
-}
-
-void add_plan(lds_plan_stats *sums, const part *p)
-{
-    if (!p->plan)
-        return;
-    lds_plan_stats stats = {.struct_size = sizeof stats};
-    lds_plan_get_stats(p->plan, &stats);
-    if (sums->written_nbytes + stats.peak_nbytes > sums->peak_nbytes)
-        sums->peak_nbytes = sums->written_nbytes + stats.peak_nbytes;
-    sums->n_transfers += stats.n_transfers;
-    sums->read_nbytes += stats.read_nbytes;
-    sums->mapped_nbytes += stats.mapped_nbytes;
-    sums->written_nbytes += stats.written_nbytes;
-}
-
 /* The float dtype that most of the network's bytes have; that of its first parameter if it has no floats. */
 static lds_dtype network_dtype(const lds_network *network)
 {
@@ -94,14 +62,14 @@ static void add_dtypes(table *t, const part *p)
 
 static void put_source(output *out, const load_sums *sums)
 {
-    if (sums->is_mapped && sums->is_read) {
+    if (sums->mapped_nbytes && sums->read_nbytes) {
         put_text(out, "mapped ");
         put_size(out, sums->mapped_nbytes);
         put_text(out, ", read ");
         put_size(out, sums->read_nbytes);
-    } else if (sums->is_mapped) {
+    } else if (sums->mapped_nbytes) {
         put_text(out, "mapped, 0 copied");
-    } else if (sums->is_read) {
+    } else if (sums->read_nbytes) {
         put_format(out, "read, %u thread%s", sums->n_threads, sums->n_threads == 1 ? "" : "s");
     } else {
         put_text(out, "nothing to load");
@@ -227,37 +195,19 @@ static void put_phases(output *out, const part *p)
     put_format(out, "; threads were reading %.4f s, converting %.4f s\n", s.read_seconds, s.convert_seconds);
 }
 
-const char *digest_text(char text[static DIGEST_TEXT_SIZE], const uint8_t *digest)
-{
-    static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < DIGEST_NBYTES; i++) {
-        text[2 * i] = hex[digest[i] >> 4];
-        text[2 * i + 1] = hex[digest[i] & 15];
-    }
-    text[DIGEST_TEXT_SIZE - 1] = 0;
-    return text;
-}
-
 void put_digests(output *out, const load_result *result)
 {
     char text[DIGEST_TEXT_SIZE];
-    size_t k = 0;
-    for (size_t i = 0; i < result->n_parts; i++) {
-        const part *p = &result->ps->items[i];
-        size_t n = lds_network_n_params(p->network);
-        for (size_t j = 0; j < n; j++) {
-            const lds_param *param = lds_network_param(p->network, j);
-            if (!lds_param_data(param))
-                continue;
-            put_text(out, digest_text(text, result->digests[k++]));
-            put_text(out, "  ");
-            if (p->name) {
-                put_name(out, p->name);
-                put_text(out, "/");
-            }
-            put_name(out, lds_param_name(param));
-            put_text(out, "\n");
+    for (size_t i = 0; i < result->n_digests; i++) {
+        const digest *d = &result->digests[i];
+        put_text(out, digest_text(text, d));
+        put_text(out, "  ");
+        if (d->part->name) {
+            put_name(out, d->part->name);
+            put_text(out, "/");
         }
+        put_name(out, lds_param_name(d->param));
+        put_text(out, "\n");
     }
 }
 
@@ -290,8 +240,7 @@ void put_load(output *out, const load_result *result)
             put_phases(out, &result->ps->items[i]);
         else
             put_cache_problem(out, &result->ps->items[i]);
-    if (result->digests)
-        put_digests(out, result);
+    put_digests(out, result);
 }
 
 static void add_plan_stats(table *t, const lds_plan_stats *stats)
