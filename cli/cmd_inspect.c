@@ -1,6 +1,5 @@
 /* loadstone inspect: what is in a checkpoint, from its headers alone. */
 #include <stddef.h>
-#include <string.h>
 
 #include "command.h"
 #include "json_writer.h"

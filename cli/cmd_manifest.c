@@ -1,6 +1,5 @@
 /* loadstone manifest: the network that a directory's weights are for, in the form that load reads back. */
 #include <stddef.h>
-#include <string.h>
 
 #include "command.h"
 #include "json_writer.h"

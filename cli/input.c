@@ -1,7 +1,6 @@
 /* Reading the small files that are named on the command line: key maps and manifests. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -2,13 +2,9 @@
  * loadstone: the command line over the library. It uses the public header alone, so that whatever can be done
  * here can be done by any program.
  */
-#include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "table.h"

@@ -9,7 +9,6 @@
 
 #include <math.h>
 
-#include "src/base/names.h"
 #include "src/network/init.h"
 #include "src/network/refill.h"
 

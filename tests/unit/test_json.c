@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include "src/base/json.h"
-#include "src/base/memory.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 /* A text with its length, for it may hold NUL bytes. */

@@ -7,12 +7,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "src/base/memory.h"
 #include "src/base/pattern.h"
 #include "src/network/models/models.h"
 #include "src/network/network.h"

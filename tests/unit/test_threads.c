@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
