@@ -54,14 +54,10 @@ static void put_entries_json(output *out, const lds_cache_list *list)
         lds_cache_list_get_entry(list, i, &entry);
         json_line(&json);
         json_object(&json);
-        json_key(&json, "path");
-        json_string(&json, entry.path);
-        json_key(&json, "source");
-        json_string(&json, entry.source);
-        json_key(&json, "bytes");
-        json_u64(&json, entry.nbytes);
-        json_key(&json, "used");
-        json_u64(&json, entry.used_seconds > 0 ? (uint64_t)entry.used_seconds : 0);
+        json_field_string(&json, "path", entry.path);
+        json_field_string(&json, "source", entry.source);
+        json_field_u64(&json, "bytes", entry.nbytes);
+        json_field_u64(&json, "used", entry.used_seconds > 0 ? (uint64_t)entry.used_seconds : 0);
         json_object_end(&json);
     }
     json_array_end(&json);
@@ -95,8 +91,7 @@ static int clear_cache(const command_line *line, output *out)
         json_writer json;
         json_begin(&json, out);
         json_object(&json);
-        json_key(&json, "bytes_removed");
-        json_u64(&json, removed_nbytes);
+        json_field_u64(&json, "bytes_removed", removed_nbytes);
         json_object_end(&json);
         put_text(out, "\n");
     } else {

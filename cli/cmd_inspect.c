@@ -113,21 +113,14 @@ static void write_tensor(json_writer *json, const lds_checkpoint *checkpoint, co
 {
     json_line(json);
     json_object(json);
-    json_key(json, "name");
-    json_string(json, lds_tensor_name(tensor));
-    json_key(json, "dtype");
-    json_string(json, lds_dtype_name(lds_tensor_dtype(tensor)));
-    json_key(json, "shape");
-    json_shape(json, lds_tensor_n_dims(tensor), lds_tensor_shape(tensor));
-    json_key(json, "file");
-    json_string(json, lds_checkpoint_file(checkpoint, lds_tensor_file(tensor)));
-    json_key(json, "offset");
-    json_u64(json, lds_tensor_offset(tensor));
-    json_key(json, "nbytes");
-    json_u64(json, lds_tensor_nbytes(tensor));
+    json_field_string(json, "name", lds_tensor_name(tensor));
+    json_field_string(json, "dtype", lds_dtype_name(lds_tensor_dtype(tensor)));
+    json_field_shape(json, "shape", lds_tensor_n_dims(tensor), lds_tensor_shape(tensor));
+    json_field_string(json, "file", lds_checkpoint_file(checkpoint, lds_tensor_file(tensor)));
+    json_field_u64(json, "offset", lds_tensor_offset(tensor));
+    json_field_u64(json, "nbytes", lds_tensor_nbytes(tensor));
     if (component) {
-        json_key(json, "component");
-        json_string(json, component);
+        json_field_string(json, "component", component);
     }
     json_object_end(json);
 }

@@ -25,12 +25,6 @@ static unsigned numbers_of(lds_init_kind kind)
     }
 }
 
-static void write_number(json_writer *json, const char *key, double value)
-{
-    json_key(json, key);
-    json_double(json, value);
-}
-
 static void write_init(json_writer *json, lds_init init)
 {
     unsigned numbers = numbers_of(init.kind);
@@ -39,15 +33,14 @@ static void write_init(json_writer *json, lds_init init)
         return;
     }
     json_object(json);
-    json_key(json, "kind");
-    json_string(json, lds_init_kind_name(init.kind));
+    json_field_string(json, "kind", lds_init_kind_name(init.kind));
     if (numbers & HAS_A)
-        write_number(json, "a", init.a);
+        json_field_double(json, "a", init.a);
     if (numbers & HAS_B)
-        write_number(json, "b", init.b);
+        json_field_double(json, "b", init.b);
     if (numbers & HAS_RANGE) {
-        write_number(json, "lo", init.lo);
-        write_number(json, "hi", init.hi);
+        json_field_double(json, "lo", init.lo);
+        json_field_double(json, "hi", init.hi);
     }
     json_object_end(json);
 }
@@ -57,16 +50,12 @@ static void write_param(json_writer *json, const lds_param *param)
     const lds_param *tied_to = lds_param_tied_to(param);
     json_line(json);
     json_object(json);
-    json_key(json, "name");
-    json_string(json, lds_param_name(param));
-    json_key(json, "dtype");
-    json_string(json, lds_dtype_name(lds_param_dtype(param)));
-    json_key(json, "shape");
-    json_shape(json, lds_param_n_dims(param), lds_param_shape(param));
+    json_field_string(json, "name", lds_param_name(param));
+    json_field_string(json, "dtype", lds_dtype_name(lds_param_dtype(param)));
+    json_field_shape(json, "shape", lds_param_n_dims(param), lds_param_shape(param));
     json_key(json, "init");
     write_init(json, lds_param_init(param));
-    json_key(json, "tied_to");
-    json_string_or_null(json, tied_to ? lds_param_name(tied_to) : NULL);
+    json_field_string(json, "tied_to", tied_to ? lds_param_name(tied_to) : NULL);
     json_object_end(json);
 }
 

@@ -103,16 +103,38 @@ void json_string(json_writer *json, const char *text)
     put_quoted(json->out, text);
 }
 
-void json_u64(json_writer *json, uint64_t value)
+static void put_number(json_writer *json, uint64_t value)
 {
     separate(json);
     put_u64(json->out, value);
 }
 
-void json_double(json_writer *json, double value)
+static void put_null(json_writer *json)
 {
+    separate(json);
+    put_text(json->out, "null");
+}
+
+void json_field_string(json_writer *json, const char *key, const char *text)
+{
+    json_key(json, key);
+    if (text)
+        json_string(json, text);
+    else
+        put_null(json);
+}
+
+void json_field_u64(json_writer *json, const char *key, uint64_t value)
+{
+    json_key(json, key);
+    put_number(json, value);
+}
+
+void json_field_double(json_writer *json, const char *key, double value)
+{
+    json_key(json, key);
     if (!isfinite(value)) {
-        json_null(json);
+        put_null(json);
         return;
     }
     separate(json);
@@ -126,30 +148,18 @@ void json_double(json_writer *json, double value)
     put_text(json->out, text);
 }
 
-void json_bool(json_writer *json, bool value)
+void json_field_bool(json_writer *json, const char *key, bool value)
 {
+    json_key(json, key);
     separate(json);
     put_text(json->out, value ? "true" : "false");
 }
 
-void json_null(json_writer *json)
+void json_field_shape(json_writer *json, const char *key, uint32_t n_dims, const uint64_t *shape)
 {
-    separate(json);
-    put_text(json->out, "null");
-}
-
-void json_string_or_null(json_writer *json, const char *text)
-{
-    if (text)
-        json_string(json, text);
-    else
-        json_null(json);
-}
-
-void json_shape(json_writer *json, uint32_t n_dims, const uint64_t *shape)
-{
+    json_key(json, key);
     json_array(json);
     for (uint32_t i = 0; i < n_dims; i++)
-        json_u64(json, shape[i]);
+        put_number(json, shape[i]);
     json_array_end(json);
 }

@@ -26,15 +26,14 @@ void json_line(json_writer *json);
 /* Bytes that are not UTF-8 become U+FFFD. */
 void json_key(json_writer *json, const char *key);
 void json_string(json_writer *json, const char *text);
-void json_u64(json_writer *json, uint64_t value);
-void json_double(json_writer *json, double value);
-void json_bool(json_writer *json, bool value);
-void json_null(json_writer *json);
 
-/* NULL is null. */
-void json_string_or_null(json_writer *json, const char *text);
+/* A key and its value. A string that is NULL is null, and so is a double that is not finite. */
+void json_field_string(json_writer *json, const char *key, const char *text);
+void json_field_u64(json_writer *json, const char *key, uint64_t value);
+void json_field_double(json_writer *json, const char *key, double value);
+void json_field_bool(json_writer *json, const char *key, bool value);
 
-/* An array of numbers. */
-void json_shape(json_writer *json, uint32_t n_dims, const uint64_t *shape);
+/* A key and an array of numbers. */
+void json_field_shape(json_writer *json, const char *key, uint32_t n_dims, const uint64_t *shape);
 
 #endif

@@ -3,24 +3,6 @@
 #include "json_writer.h"
 #include "load_result.h"
 
-static void field_u64(json_writer *json, const char *key, uint64_t value)
-{
-    json_key(json, key);
-    json_u64(json, value);
-}
-
-static void field_seconds(json_writer *json, const char *key, double seconds)
-{
-    json_key(json, key);
-    json_double(json, seconds);
-}
-
-static void field_string(json_writer *json, const char *key, const char *text)
-{
-    json_key(json, key);
-    json_string_or_null(json, text);
-}
-
 /* A name at the top level of a pipeline begins with its component's; it is then composed in the buffer. */
 static const char *qualify(output *buffer, const part *p, const char *name)
 {
@@ -48,28 +30,19 @@ static void write_mismatch(json_writer *json, const part *p, size_t i, bool is_q
     json_object(json);
     json_key(json, "name");
     write_name(json, p, name, is_qualified);
-    json_key(json, "expected");
-    if (param)
-        json_shape(json, lds_param_n_dims(param), lds_param_shape(param));
-    else
-        json_null(json);
-    json_key(json, "found");
-    json_shape(json, n_dims, shape);
-    field_string(json, "detail", lds_report_detail(p->report, LDS_REPORT_MISMATCHED, i));
+    json_field_shape(json, "expected", lds_param_n_dims(param), lds_param_shape(param));
+    json_field_shape(json, "found", n_dims, shape);
+    json_field_string(json, "detail", lds_report_detail(p->report, LDS_REPORT_MISMATCHED, i));
     json_object_end(json);
 }
 
 static void write_tie(json_writer *json, const part *p, size_t i, bool is_qualified)
 {
-    const char *other = lds_report_detail(p->report, LDS_REPORT_TIED, i);
     json_object(json);
     json_key(json, "name");
     write_name(json, p, lds_report_name(p->report, LDS_REPORT_TIED, i), is_qualified);
     json_key(json, "tied_to");
-    if (other)
-        write_name(json, p, other, is_qualified);
-    else
-        json_null(json);
+    write_name(json, p, lds_report_detail(p->report, LDS_REPORT_TIED, i), is_qualified);
     json_object_end(json);
 }
 
@@ -106,13 +79,13 @@ static void write_lists(json_writer *json, const load_result *result, size_t fir
 
 static void write_sums(json_writer *json, const load_sums *sums, double seconds)
 {
-    field_u64(json, "tensors", sums->n_tensors);
-    field_u64(json, "bytes_read", sums->read_nbytes + sums->mapped_nbytes);
-    field_u64(json, "bytes_mapped", sums->mapped_nbytes);
-    field_u64(json, "bytes_written", sums->written_nbytes);
-    field_seconds(json, "seconds", seconds);
-    field_string(json, "source", sums->source ? sums->source : "none");
-    field_u64(json, "threads", sums->n_threads);
+    json_field_u64(json, "tensors", sums->n_tensors);
+    json_field_u64(json, "bytes_read", sums->read_nbytes + sums->mapped_nbytes);
+    json_field_u64(json, "bytes_mapped", sums->mapped_nbytes);
+    json_field_u64(json, "bytes_written", sums->written_nbytes);
+    json_field_double(json, "seconds", seconds);
+    json_field_string(json, "source", sums->source ? sums->source : "none");
+    json_field_u64(json, "threads", sums->n_threads);
 }
 
 /* What one part has and a sum of several has not. */
@@ -120,21 +93,21 @@ static void write_part_fields(json_writer *json, const part *p)
 {
     lds_report_stats s = {.struct_size = sizeof s};
     lds_report_get_stats(p->report, &s);
-    field_string(json, "architecture", lds_network_architecture(p->network));
-    field_string(json, "reason", s.reason);
-    field_string(json, "source_reason", s.source_reason);
-    field_string(json, "fallback", s.fallback);
-    field_string(json, "cache", s.cache);
+    json_field_string(json, "architecture", lds_network_architecture(p->network));
+    json_field_string(json, "reason", s.reason);
+    json_field_string(json, "source_reason", s.source_reason);
+    json_field_string(json, "fallback", s.fallback);
+    json_field_string(json, "cache", s.cache);
     json_key(json, "phases");
     json_object(json);
-    field_seconds(json, "plan", s.plan_seconds);
-    field_seconds(json, "memory", s.memory_seconds);
-    field_seconds(json, "transfer", s.transfer_seconds);
-    field_seconds(json, "init", s.init_seconds);
-    field_seconds(json, "cache", s.cache_seconds);
-    field_seconds(json, "check", s.check_seconds);
-    field_seconds(json, "read", s.read_seconds);
-    field_seconds(json, "convert", s.convert_seconds);
+    json_field_double(json, "plan", s.plan_seconds);
+    json_field_double(json, "memory", s.memory_seconds);
+    json_field_double(json, "transfer", s.transfer_seconds);
+    json_field_double(json, "init", s.init_seconds);
+    json_field_double(json, "cache", s.cache_seconds);
+    json_field_double(json, "check", s.check_seconds);
+    json_field_double(json, "read", s.read_seconds);
+    json_field_double(json, "convert", s.convert_seconds);
     json_object_end(json);
 }
 
@@ -176,7 +149,7 @@ void put_load_json(output *out, const load_result *result)
     json_begin(&json, out);
     json_object(&json);
     write_sums(&json, &all, result->seconds);
-    field_u64(&json, "peak_rss_bytes", result->peak_rss_nbytes);
+    json_field_u64(&json, "peak_rss_bytes", result->peak_rss_nbytes);
     if (!result->ps->is_pipeline)
         write_part_fields(&json, &result->ps->items[0]);
     write_lists(&json, result, 0, result->n_parts, true);
@@ -193,11 +166,11 @@ void put_load_json(output *out, const load_result *result)
 
 static void write_plan_stats(json_writer *json, const lds_plan_stats *stats)
 {
-    field_u64(json, "transfers", stats->n_transfers);
-    field_u64(json, "bytes_read", stats->read_nbytes + stats->mapped_nbytes);
-    field_u64(json, "bytes_mapped", stats->mapped_nbytes);
-    field_u64(json, "bytes_written", stats->written_nbytes);
-    field_u64(json, "peak_bytes", stats->peak_nbytes);
+    json_field_u64(json, "transfers", stats->n_transfers);
+    json_field_u64(json, "bytes_read", stats->read_nbytes + stats->mapped_nbytes);
+    json_field_u64(json, "bytes_mapped", stats->mapped_nbytes);
+    json_field_u64(json, "bytes_written", stats->written_nbytes);
+    json_field_u64(json, "peak_bytes", stats->peak_nbytes);
 }
 
 static void write_transfer(json_writer *json, const part *p, const lds_transfer *transfer)
@@ -205,17 +178,16 @@ static void write_transfer(json_writer *json, const part *p, const lds_transfer 
     json_line(json);
     json_object(json);
     if (p->name)
-        field_string(json, "component", p->name);
-    field_string(json, "tensor", lds_tensor_name(transfer->tensor));
-    field_string(json, "parameter", lds_param_name(transfer->param));
-    field_string(json, "file", lds_checkpoint_file(p->checkpoint, lds_tensor_file(transfer->tensor)));
-    field_u64(json, "file_offset", transfer->file_offset);
-    field_u64(json, "param_offset", transfer->param_offset);
-    field_u64(json, "elements", transfer->n_elements);
-    field_string(json, "from", lds_dtype_name(transfer->src_dtype));
-    field_string(json, "to", lds_dtype_name(transfer->dst_dtype));
-    json_key(json, "mapped");
-    json_bool(json, transfer->mapped);
+        json_field_string(json, "component", p->name);
+    json_field_string(json, "tensor", lds_tensor_name(transfer->tensor));
+    json_field_string(json, "parameter", lds_param_name(transfer->param));
+    json_field_string(json, "file", lds_checkpoint_file(p->checkpoint, lds_tensor_file(transfer->tensor)));
+    json_field_u64(json, "file_offset", transfer->file_offset);
+    json_field_u64(json, "param_offset", transfer->param_offset);
+    json_field_u64(json, "elements", transfer->n_elements);
+    json_field_string(json, "from", lds_dtype_name(transfer->src_dtype));
+    json_field_string(json, "to", lds_dtype_name(transfer->dst_dtype));
+    json_field_bool(json, "mapped", transfer->mapped);
     json_object_end(json);
 }
 
@@ -244,8 +216,7 @@ void put_plan_json(output *out, const load_result *result)
     json_writer json;
     json_begin(&json, out);
     json_object(&json);
-    json_key(&json, "dry_run");
-    json_bool(&json, true);
+    json_field_bool(&json, "dry_run", true);
     write_plan_stats(&json, &all);
     write_lists(&json, result, 0, result->n_parts, true);
     json_key(&json, "components");
