@@ -412,7 +412,8 @@ LDS_API const char *lds_init_kind_name(lds_init_kind kind);
 /*
  * A network from a checkpoint: one parameter for each tensor, under the tensor's own name, in checkpoint
  * order. Float tensors become dtype; LDS_DTYPE_NONE keeps the dtype of each. Other tensors keep theirs.
- * The network does not refer to the checkpoint afterwards. LDS_ERR_UNSUPPORTED for a pipeline.
+ * The network does not refer to the checkpoint afterwards. On failure *network is NULL: LDS_ERR_UNSUPPORTED for a
+ * pipeline, LDS_ERR_ARGUMENT for another dtype than a float, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **network,
                                                               const lds_checkpoint *checkpoint,
@@ -426,10 +427,11 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **netw
  * transformers classes T5EncoderModel, T5Model and T5ForConditionalGeneration. dtype is that of all other
  * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, but for few tables.
  *
- * LDS_ERR_ARCHITECTURE if the config's class is not known or it names none, which leaves the caller free to
- * go by the checkpoint's own names (lds_network_from_checkpoint). LDS_ERR_UNSUPPORTED if the class is known and
- * the config has a field that this version does not understand: it might change the structure.
- * LDS_ERR_MALFORMED if the config breaks a rule.
+ * On failure *network is NULL. LDS_ERR_ARCHITECTURE if the config's class is not known or it names none, which
+ * leaves the caller free to go by the checkpoint's own names (lds_network_from_checkpoint). LDS_ERR_UNSUPPORTED if
+ * the class is known and the config has a field that this version does not understand: it might change the
+ * structure. LDS_ERR_MALFORMED if the config breaks a rule. Also LDS_ERR_ARGUMENT for another dtype than a float,
+ * LDS_ERR_NOT_FOUND, LDS_ERR_IO, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_from_config(lds_network **network, const char *dir,
                                                           lds_dtype dtype, lds_error *err);
@@ -437,8 +439,9 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_config(lds_network **network,
 /*
  * A network from a manifest: nbytes of JSON at json, an array of objects with "name", "dtype", "shape", and
  * optionally "init" (an object with "kind" and the fields of lds_init, or one of the kinds as a string) and
- * "tied_to" (the name of a parameter; then dtype and shape may be left out). docs/manifest.md has the whole
- * format. file is the name to use in messages.
+ * "tied_to" (the name of an earlier parameter; then dtype and shape may be left out). docs/manifest.md has the
+ * whole format. json is only read, and not kept. file is the name to use in messages. On failure *network is NULL:
+ * LDS_ERR_MALFORMED names the parameter, the field and the byte; LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_from_manifest(lds_network **network, const char *json,
                                                             size_t nbytes, const char *file, lds_error *err);
@@ -462,7 +465,8 @@ LDS_API const char *lds_network_architecture(const lds_network *network);
 /*
  * Give every parameter that has no storage its initial values. Values depend on the seed, the parameter's
  * name and the element's index alone: not on thread count, order, or what else is initialised.
- * Random values are drawn in F32 and rounded to the parameter's dtype. The new values share one storage.
+ * Random values are drawn in F32 and rounded to the parameter's dtype. The new values share one storage. Uses all
+ * the threads that lds_load would. On LDS_ERR_MEMORY nothing has changed.
  * Parameters without an init rule are left without storage and make this LDS_ERR_MISMATCH, naming the first;
  * the others are initialised all the same.
  */
@@ -640,7 +644,8 @@ LDS_API LDS_MUST_CHECK lds_status lds_keymap_add(lds_keymap *keymap, const lds_k
 /*
  * A key map from nbytes of JSON at json: {"rules": [{"prefix": "model.", "to": ""}, ...]}, each rule an object
  * with one of "exact", "prefix", "regex" and any of "to", "drop", "add_dim", "reshape". docs/keymap.md has the
- * whole format. file is the name to use in messages.
+ * whole format. json is only read, and not kept. file is the name to use in messages. On failure *keymap is NULL:
+ * LDS_ERR_MALFORMED names the rule, the field and the byte; LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_keymap_from_json(lds_keymap **keymap, const char *json, size_t nbytes,
                                                        const char *file, lds_error *err);
@@ -649,8 +654,8 @@ LDS_API void lds_keymap_free(lds_keymap *keymap);
 
 /*
  * Like lds_network_from_checkpoint(), but under the names and with the shapes that keymap makes of the tensors,
- * and without those that it drops: the network that a load with this key map fits. LDS_ERR_NAME if two tensors
- * lead to one name; LDS_ERR_MISMATCH if a shape cannot become what a rule says.
+ * and without those that it drops: the network that a load with this key map fits. keymap is not kept. Also
+ * LDS_ERR_NAME if two tensors lead to one name; LDS_ERR_MISMATCH if a shape cannot become what a rule says.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_network_from_keymap(lds_network **network,
                                                           const lds_checkpoint *checkpoint,
