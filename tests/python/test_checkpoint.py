@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from lds_error import Error
 from safetensors import SafetensorError, deserialize, safe_open
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "checkpoint"
@@ -34,18 +35,6 @@ EXPECTED_BAD = {
     "zip": "LDS_ERR_NOT_WEIGHTS",
     "pickle": "LDS_ERR_NOT_WEIGHTS",
 }  # the others are LDS_ERR_MALFORMED
-
-
-class LdsError(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("code", ctypes.c_int),
-        ("os_errno", ctypes.c_int),
-        ("offset", ctypes.c_uint64),
-        ("file_nbytes", ctypes.c_uint32),
-        ("tensor_nbytes", ctypes.c_uint32),
-        ("message", ctypes.c_char * 1024),
-    ]
 
 
 class Refused(Exception):
@@ -76,7 +65,7 @@ class Checkpoints:
 
     def open(self, path):
         """({name: (dtype, shape, offset, nbytes)}, {key: value}) or Refused."""
-        lib, err, handle = self.lib, LdsError(ctypes.sizeof(LdsError)), ctypes.c_void_p()
+        lib, err, handle = self.lib, Error(), ctypes.c_void_p()
         status = lib.lds_checkpoint_open(ctypes.byref(handle), str(path).encode(), None, ctypes.byref(err))
         if status:
             raise Refused(lib.lds_status_name(status).decode(), err.message.decode(), err.offset)

@@ -10,6 +10,7 @@ import diffusers
 import pytest
 import torch
 import transformers
+from lds_error import Error
 
 CONFIGS = Path(__file__).resolve().parents[1] / "golden" / "configs"
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, None: None}
@@ -17,18 +18,6 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, No
 SEEDS = [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 50))]
 
 ARGUMENT, NOT_FOUND, MALFORMED, UNSUPPORTED, ARCHITECTURE, MISMATCH = -10, -21, -30, -40, -41, -50
-
-
-class Error(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("code", ctypes.c_int),
-        ("os_errno", ctypes.c_int),
-        ("offset", ctypes.c_uint64),
-        ("file_nbytes", ctypes.c_uint32),
-        ("tensor_nbytes", ctypes.c_uint32),
-        ("message", ctypes.c_char * 1024),
-    )
 
 
 class Failure(Exception):
@@ -70,7 +59,7 @@ class Library:
 
     @contextlib.contextmanager
     def network(self, directory, dtype=None):
-        network, error = ctypes.c_void_p(), Error(ctypes.sizeof(Error))
+        network, error = ctypes.c_void_p(), Error()
         code = self.lib.lds_dtype_parse(dtype.encode()) if dtype else 0
         status = self.lib.lds_network_from_config(
             ctypes.byref(network), str(directory).encode(), code, ctypes.byref(error)
@@ -475,7 +464,13 @@ BAD = [
     (T5, {"architectures": ["UMT5EncoderModel"]}, "architectures", ARCHITECTURE, "found UMT5EncoderModel"),
     (T5, {"model_type": "umt5"}, "model_type", ARCHITECTURE, "expected t5 for the class T5Enc"),
     (T5, {"feed_forward_proj": "gated-prelu"}, "feed_forward_proj", UNSUPPORTED, 'found "gated-prelu"'),
-    (T5, {"feed_forward_proj": "g" * 199 + "é"}, "feed_forward_proj", UNSUPPORTED, 'found "' + "g" * 199 + '"'),
+    (
+        T5,
+        {"feed_forward_proj": "g" * 199 + "é"},
+        "feed_forward_proj",
+        UNSUPPORTED,
+        'found "' + "g" * 199 + '"',
+    ),
     (T5, {"dense_act_fn": "prelu"}, "dense_act_fn", UNSUPPORTED, 'found "prelu"'),
     (T5, {"is_decoder": True}, "is_decoder", UNSUPPORTED, "found true"),
     (T5, {"pruned_heads": {"1": [0]}}, "pruned_heads", UNSUPPORTED, "expected nothing in it"),
