@@ -14,8 +14,6 @@
  */
 #include "src/checkpoint/safetensors.h"
 
-#include <strings.h>
-
 #include "src/base/json.h"
 #include "src/dtype/dtype.h"
 
@@ -30,64 +28,6 @@ typedef struct parser {
     const char *current;          /* the entry that is being read, for messages */
     lds_error *err;
 } parser;
-
-/* ---- the beginning of the file ---- */
-
-static bool ends_in_safetensors(const char *path)
-{
-    static const char end[] = ".safetensors";
-    size_t n = strlen(path);
-    return n >= sizeof end - 1 && !strcasecmp(path + n - (sizeof end - 1), end);
-}
-
-static lds_status refuse_signature(const char *what, const char *advice, bool is_weights, const char *path,
-                                   lds_error *err)
-{
-    const char *expected = "expected a safetensors file";
-    if (is_weights && !ends_in_safetensors(path))
-        return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
-                        what);
-    if (is_weights)
-        return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: it has the wrong name", expected, what);
-    return lds_fail(err, LDS_ERR_NOT_WEIGHTS, "%s, found %s: %s", expected, what, advice);
-}
-
-lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, size_t n,
-                                 uint64_t file_nbytes, const char *path, lds_error *err)
-{
-    uint64_t nbytes = 0;
-    for (size_t i = 0; i < HEADER_OFFSET && i < n; i++)
-        nbytes |= (uint64_t)start[i] << 8 * i;
-    if (n > HEADER_OFFSET && nbytes && nbytes <= LDS_SAFETENSORS_MAX_HEADER_NBYTES &&
-        nbytes <= file_nbytes - HEADER_OFFSET && start[HEADER_OFFSET] == '{') {
-        *header_nbytes = nbytes;
-        return LDS_OK;
-    }
-    const char *advice;
-    bool is_weights;
-    const char *what = lds_signature(start, n, &advice, &is_weights);
-    if (what)
-        return refuse_signature(what, advice, is_weights, path, err);
-    if (!file_nbytes)
-        return lds_fail(err, LDS_ERR_TRUNCATED,
-                        "expected a safetensors file, found an empty one: download it again");
-    if (n < HEADER_OFFSET)
-        return lds_fail_at(err, LDS_ERR_TRUNCATED, file_nbytes,
-                           "expected 8 bytes of header length, found %zu: download it again", n);
-    if (nbytes > LDS_SAFETENSORS_MAX_HEADER_NBYTES)
-        return lds_fail_at(err, LDS_ERR_MALFORMED, 0,
-                           "expected a header of at most %d bytes, found a length of %llu",
-                           LDS_SAFETENSORS_MAX_HEADER_NBYTES, (unsigned long long)nbytes);
-    if (n > HEADER_OFFSET && nbytes && start[HEADER_OFFSET] != '{')
-        return lds_fail_at(err, LDS_ERR_MALFORMED, HEADER_OFFSET,
-                           "expected a header that begins with '{', found byte 0x%02X", start[HEADER_OFFSET]);
-    if (!nbytes)
-        return lds_fail_at(err, LDS_ERR_MALFORMED, 0, "expected a header, found a header length of 0");
-    return lds_fail_at(
-        err, LDS_ERR_TRUNCATED, file_nbytes,
-        "expected a header of %llu bytes, found %llu: the file is cut short, download it again",
-        (unsigned long long)nbytes, (unsigned long long)(file_nbytes - HEADER_OFFSET));
-}
 
 /* ---- the header ---- */
 

@@ -25,10 +25,4 @@ lds_status lds_safetensors_start(uint64_t *header_nbytes, const uint8_t *start, 
  */
 lds_status lds_safetensors_parse(lds_checkpoint *checkpoint, uint32_t file, lds_error *err);
 
-/*
- * What another kind of file is that begins with the n bytes at start ("a GGUF file"), or NULL. *advice is what
- * to do about it. is_weights says that it is a format for weights, only another one.
- */
-const char *lds_signature(const uint8_t *start, size_t n, const char **advice, bool *is_weights);
-
 #endif
