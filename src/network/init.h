@@ -1,4 +1,4 @@
-/* Init rules: their names, and which of them a parameter can have. Values are lds_init_fill's: network.h. */
+/* Init rules: their names, and which of them a parameter can have. What they make of it: init_values.h. */
 #ifndef LDS_NETWORK_INIT_H
 #define LDS_NETWORK_INIT_H
 
@@ -13,6 +13,9 @@ bool lds_init_kind_parse(lds_init_kind *kind, const char *name);
 /* The LDS_INIT_ fields of a kind. */
 uint32_t lds_init_kind_fields(lds_init_kind kind);
 
+/* Does the shape of the parameter count? */
+bool lds_init_kind_has_fans(lds_init_kind kind);
+
 /* Fields that the kinds do not use count too: they are 0 where a rule has been kept. */
 static inline bool lds_init_equal(const lds_init *a, const lds_init *b)
 {
@@ -25,8 +28,5 @@ static inline bool lds_init_equal(const lds_init *a, const lds_init *b)
  */
 lds_status lds_init_check(const lds_init *init, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
                           lds_error *err);
-
-/* One block of Philox4x32-10. */
-void lds_philox(uint32_t words[4], const uint32_t counter[4], const uint32_t key[2]);
 
 #endif

@@ -47,12 +47,4 @@ lds_status lds_network_check_source(const lds_checkpoint *checkpoint, lds_dtype 
  */
 void lds_param_place(lds_param *param, lds_storage *storage, void *data, lds_dtype dtype);
 
-/*
- * Write the initial values of elements first to first + n of a parameter with an init rule, as dtype, to
- * data, where element first goes. dtype is the parameter's own, or any other float if that is one. Values do
- * not depend on how a parameter is cut into calls.
- */
-void lds_init_fill(const lds_param *param, lds_dtype dtype, void *data, uint64_t seed, uint64_t first,
-                   uint64_t n);
-
 #endif

@@ -12,6 +12,7 @@
 #include "src/base/threads.h"
 #include "src/dtype/convert.h"
 #include "src/dtype/dtype.h"
+#include "src/network/init_values.h"
 
 enum {
     BLOCK_ELEMENTS = 1 << 17, /* a multiple of 8, so that blocks of F4 and F6 begin with a byte */

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "src/network/init.h"
+#include "src/network/init_values.h"
 #include "src/network/refill.h"
 
 #define SHAPE(...)                                                     \
