@@ -5,7 +5,7 @@
 #include "src/checkpoint/index.h"
 
 #include "src/base/json.h"
-#include "src/checkpoint/resolve.h"
+#include "src/checkpoint/path.h"
 
 typedef struct parser {
     lds_json json;

@@ -3,6 +3,7 @@
 #define LDS_CHECKPOINT_RESOLVE_H
 
 #include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/path.h"
 
 typedef enum lds_location_kind {
     LDS_LOCATION_FILE,    /* path is a weights file, or will be tried as one */
@@ -14,21 +15,6 @@ typedef struct lds_location {
     lds_location_kind kind;
     char *path; /* freed with free() */
 } lds_location;
-
-/* "<dir>/<name>", and the directory that a path is in, "." if it has none. Freed with free(). */
-lds_status lds_join_path(char **path, const char *dir, const char *name, lds_error *err);
-lds_status lds_parent_of(char **dir, const char *path, lds_error *err);
-
-/*
- * Is this the path of something below the directory that it is relative to? No part of it is empty, "." or "..".
- */
-bool lds_path_stays_below(const char *path);
-
-static inline bool lds_path_ends_in(const char *path, const char *end)
-{
-    size_t n = strlen(path), m = strlen(end);
-    return n >= m && !strcmp(path + n - m, end);
-}
 
 /* The location that path leads to, of the variant, which may be NULL. location->path is NULL on failure. */
 lds_status lds_resolve(lds_location *location, const char *path, const char *variant, const char *revision,
