@@ -3,7 +3,7 @@
 #define LDS_PLAN_KEYMAP_H
 
 #include "src/base/names.h"
-#include "src/base/pattern.h"
+#include "src/base/regex.h"
 #include "src/dtype/dtype.h"
 
 enum {

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "src/base/pattern.h"
+#include "src/base/regex.h"
 #include "src/dtype/dtype.h"
 #include "src/plan/keymap.h"
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "src/base/pattern.h"
+#include "loadstone.h"
 
 int main(void)
 {

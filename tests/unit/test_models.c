@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "src/base/pattern.h"
+#include "src/base/regex.h"
 #include "src/network/models/models.h"
 #include "src/network/network.h"
 #include "tests/unit/faults.h"

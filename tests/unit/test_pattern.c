@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "src/base/memory.h"
-#include "src/base/pattern.h"
+#include "src/base/regex.h"
 
 static void globs_match_whole_names(void **state)
 {

@@ -1,6 +1,6 @@
-/* Regular expressions over names. Globs, which pattern.c has too, are public: lds_glob_match(). */
-#ifndef LDS_BASE_PATTERN_H
-#define LDS_BASE_PATTERN_H
+/* Regular expressions over names. */
+#ifndef LDS_BASE_REGEX_H
+#define LDS_BASE_REGEX_H
 
 #include "src/base/error.h"
 
