@@ -368,8 +368,8 @@ LDS_API void lds_pool_trim(lds_pool *pool, uint64_t keep_nbytes);
 LDS_API void lds_pool_get_stats(lds_pool *pool, lds_pool_stats *stats);
 
 /*
- * Give the handle up. Idle memory goes back to the system now, what parameters are in when they let go of it:
- * they stay valid.
+ * Give the handle up. Idle memory goes back to the system now. Parameters stay valid: the memory that they are in
+ * goes back when they let go of it.
  */
 LDS_API void lds_pool_release(lds_pool *pool);
 
@@ -425,7 +425,7 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_checkpoint(lds_network **netw
  * those of the framework's own class, as docs/architectures.md says; modules that the class keeps in float32
  * stay in it. Known are the diffusers classes CogVideoXTransformer3DModel and AutoencoderKLCogVideoX and the
  * transformers classes T5EncoderModel, T5Model and T5ForConditionalGeneration. dtype is that of all other
- * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, but for few tables.
+ * floats; LDS_DTYPE_NONE is what the class has before it is told of any: F32, except for a few tables.
  *
  * On failure *network is NULL. LDS_ERR_ARCHITECTURE if the config's class is not known or it names none, which
  * leaves the caller free to go by the checkpoint's own names (lds_network_from_checkpoint). LDS_ERR_UNSUPPORTED if
@@ -696,7 +696,7 @@ typedef struct lds_progress {
 
 /*
  * When each thread of one or several loads (options->trace) was reading, waiting, converting or getting pages, for
- * chrome://tracing and ui.perfetto.dev. Loads in several threads may have one trace at once.
+ * chrome://tracing and ui.perfetto.dev. Loads that run at the same time may share one.
  */
 typedef struct lds_trace lds_trace;
 
@@ -718,7 +718,7 @@ typedef struct lds_load_options {
     const char *const *keep_f32; /* globs of names of float parameters that become F32 whatever dtype says */
     size_t n_keep_f32;           /* default 0 */
     const char *const *names;    /* names or globs of the parameters to load; the others are not touched. Each
-                                    must mean one at least */
+                                    must match at least one */
     size_t n_names;              /* default 0: all */
     const lds_keymap *keymap;    /* from tensor names to parameter names; default NULL: the same names */
     bool strict;                 /* missing or unexpected names are an error; default true */
@@ -729,18 +729,18 @@ typedef struct lds_load_options {
     uint64_t seed;               /* of init_missing; default 0 */
     lds_io io;                   /* default LDS_IO_AUTO */
     uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks.
-                                    Loads at once share these threads */
-    uint64_t window_nbytes;      /* most memory for bytes on their way, at least 64 KiB for each thread;
-                                    default 0: 64 MiB */
+                                    Loads that run at once share these threads */
+    uint64_t window_nbytes;      /* most memory for what is being read and converted, at least 64 KiB for each
+                                    thread; default 0: 64 MiB */
     const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
-     * reads stall, and while a cache's entry, of which done_nbytes does not tell, is written and brought to the
-     * disk. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It returns at
-     * once whatever the disk does, but for writes to a cache's entry, and for reads that are under way into
-     * memory of the caller's (lds_param_bind, allocator), for which it waits. An entry is then whole, or not
-     * there; the kernel may go on with what the disk has not taken yet.
+     * reads stall, and while a cache's entry is written and brought to the disk, which done_nbytes does not
+     * count. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It returns at
+     * once whatever the disk does, but waits for writes to a cache's entry, and for reads that are under way
+     * into memory of the caller's (lds_param_bind, allocator). An entry is then whole, or not there; the kernel
+     * may go on with what the disk has not taken yet.
      */
     int (*progress)(void *ctx, const lds_progress *progress);
     void *progress_ctx;
@@ -752,13 +752,13 @@ typedef struct lds_load_options {
      */
     bool hugetlb;
     /*
-     * Begin also what free memory, or what the control group's limit leaves, has no room for. Default false:
-     * LDS_ERR_MEMORY before anything is taken, and not the kernel's killer.
+     * Begin even if free memory, or what the control group's limit leaves, has no room for the load. Default
+     * false: it is then LDS_ERR_MEMORY before anything is taken, and no case for the kernel's killer.
      */
     bool overcommit;
     /*
      * A folder where a load that converts keeps its result, which the next load of the same maps instead; "" is
-     * loadstone/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache). Default NULL: none. The same is: these
+     * loadstone/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache). Default NULL: none. "The same" means these
      * files, unchanged, into the same parameters of the same dtypes. An entry is a safetensors file; it appears
      * when it is whole and on the disk, and what is wrong with a cache never fails a load: the report says it.
      * The load returns when the entry is written. What is bound to the caller's memory is not kept. Not with an
@@ -897,8 +897,8 @@ typedef struct lds_report_stats {
     const char *fallback; /* what the system did not offer, one short phrase, or NULL; a string constant */
     double cache_seconds; /* looking into the cache, and writing to it */
     /*
-     * Looking whether the files are what they were; with plan, cache, memory, transfer and init_seconds it makes
-     * up seconds.
+     * Looking whether the files have changed. The sum of this and of plan, cache, memory, transfer and
+     * init_seconds is seconds.
      */
     double check_seconds;
     /*
@@ -935,7 +935,7 @@ LDS_API void lds_report_free(lds_report *report);
  *                                          The cache of converted weights
  * --------------------------------------------------------------------------------------------------------- */
 
-/* What is in a cache's folder (lds_load_options.cache), the last that was used first. */
+/* What is in a cache's folder (lds_load_options.cache), the most recently used first. */
 typedef struct lds_cache_list lds_cache_list;
 
 typedef struct lds_cache_entry {
