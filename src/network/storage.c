@@ -53,11 +53,28 @@ static void release_adopted(void *ctx, void *data, size_t nbytes)
     free(a);
 }
 
-static lds_status storage_make(lds_storage **storage, lds_error *err)
+lds_status lds_storage_wrap(lds_storage **storage, void *data, uint64_t nbytes,
+                            void (*release)(void *ctx, void *data, size_t nbytes), void *ctx, lds_error *err)
 {
-    LDS_TRY(lds_calloc(storage, 1, sizeof **storage, err));
-    atomic_init(&(*storage)->refs, 1);
+    lds_storage *s;
+    LDS_TRY(lds_calloc(&s, 1, sizeof *s, err));
+    atomic_init(&s->refs, 1);
+    s->data = data;
+    s->nbytes = nbytes;
+    s->release = release;
+    s->ctx = ctx;
+    *storage = s;
     return LDS_OK;
+}
+
+/* The same for memory that was taken for it: on failure it is released. */
+static lds_status own(lds_storage **storage, void *data, uint64_t nbytes,
+                      void (*release)(void *ctx, void *data, size_t nbytes), void *ctx, lds_error *err)
+{
+    lds_status status = lds_storage_wrap(storage, data, nbytes, release, ctx, err);
+    if (status)
+        release(ctx, data, (size_t)nbytes);
+    return status;
 }
 
 void *lds_pages_map(size_t nbytes)
@@ -76,36 +93,17 @@ void *lds_pages_map(size_t nbytes)
     return aligned;
 }
 
-static lds_status take_from_allocator(lds_storage *s, size_t nbytes, const lds_allocator *allocator,
+static lds_status take_from_allocator(lds_storage **storage, size_t nbytes, const lds_allocator *allocator,
                                       lds_error *err)
 {
     lds_allocator *copy;
     LDS_TRY(lds_calloc(&copy, 1, sizeof *copy, err));
     *copy = *allocator;
-    s->data = copy->alloc(copy->ctx, nbytes, ALIGNMENT);
-    if (!s->data) {
-        free(copy);
-        return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes",
-                        nbytes);
-    }
-    s->ctx = copy;
-    s->release = release_allocated;
-    return LDS_OK;
-}
-
-static lds_status take_from_system(lds_storage *s, size_t nbytes, lds_error *err)
-{
-    if (nbytes < SMALL_NBYTES) {
-        s->release = release_heap;
-        s->data = aligned_alloc(ALIGNMENT, lds_align_up(nbytes, ALIGNMENT));
-        return s->data ? LDS_OK : lds_fail_memory(err, nbytes);
-    }
-    void *p = lds_pages_map(nbytes);
-    if (p == MAP_FAILED)
-        return lds_fail_memory(err, nbytes);
-    s->data = p;
-    s->release = release_pages;
-    return LDS_OK;
+    void *p = copy->alloc(copy->ctx, nbytes, ALIGNMENT);
+    if (p)
+        return own(storage, p, nbytes, release_allocated, copy, err);
+    free(copy);
+    return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes", nbytes);
 }
 
 lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator,
@@ -114,30 +112,14 @@ lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_all
     nbytes = nbytes ? nbytes : 1;
     if (nbytes > SIZE_MAX / 2)
         return lds_fail_memory(err, nbytes);
-    lds_storage *s;
-    LDS_TRY(storage_make(&s, err));
-    s->nbytes = nbytes;
-    lds_status status = allocator ? take_from_allocator(s, (size_t)nbytes, allocator, err)
-                                  : take_from_system(s, (size_t)nbytes, err);
-    if (status) {
-        free(s);
-        return status;
+    if (allocator)
+        return take_from_allocator(storage, (size_t)nbytes, allocator, err);
+    if (nbytes < SMALL_NBYTES) {
+        void *p = aligned_alloc(ALIGNMENT, (size_t)lds_align_up(nbytes, ALIGNMENT));
+        return p ? own(storage, p, nbytes, release_heap, NULL, err) : lds_fail_memory(err, nbytes);
     }
-    *storage = s;
-    return LDS_OK;
-}
-
-lds_status lds_storage_wrap(lds_storage **storage, void *data, uint64_t nbytes,
-                            void (*release)(void *ctx, void *data, size_t nbytes), void *ctx, lds_error *err)
-{
-    lds_storage *s;
-    LDS_TRY(storage_make(&s, err));
-    s->data = data;
-    s->nbytes = nbytes;
-    s->release = release;
-    s->ctx = ctx;
-    *storage = s;
-    return LDS_OK;
+    void *p = lds_pages_map((size_t)nbytes);
+    return p != MAP_FAILED ? own(storage, p, nbytes, release_pages, NULL, err) : lds_fail_memory(err, nbytes);
 }
 
 static uint64_t reserved_huge_pages(void)
@@ -165,52 +147,32 @@ lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_e
             "out of memory: needs %llu reserved huge pages of 2 MiB, the system has %llu of them, "
             "in use or not (/proc/sys/vm/nr_hugepages)",
             (unsigned long long)(whole / LDS_HUGE_PAGE_NBYTES), (unsigned long long)reserved_huge_pages());
-    lds_status status = lds_storage_wrap(storage, p, whole, release_pages, NULL, err);
-    if (status)
-        munmap(p, (size_t)whole);
-    return status;
+    return own(storage, p, whole, release_pages, NULL, err);
 }
 
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err)
 {
-    lds_storage *s;
     if (nbytes > SIZE_MAX / 2)
         return lds_fail_memory(err, nbytes);
-    LDS_TRY(storage_make(&s, err));
     /* Without NORESERVE the kernel would count the whole file as if all of it were going to be written to. */
     void *p =
         mmap(NULL, (size_t)nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
-    if (p == MAP_FAILED) {
-        int why = errno;
-        free(s);
-        return why == ENOMEM ? lds_fail_memory(err, nbytes)
-                             : lds_fail_errno(err, LDS_ERR_IO, why, "cannot be mapped");
-    }
-    s->data = p;
-    s->nbytes = nbytes;
-    s->release = release_pages;
-    *storage = s;
-    return LDS_OK;
+    if (p != MAP_FAILED)
+        return own(storage, p, nbytes, release_pages, NULL, err);
+    return errno == ENOMEM ? lds_fail_memory(err, nbytes)
+                           : lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be mapped");
 }
 
 lds_status lds_storage_adopt(lds_storage **storage, void *data, uint64_t nbytes,
                              void (*release)(void *ctx, void *data), void *ctx, lds_error *err)
 {
-    lds_storage *s;
     adopted *a;
     LDS_TRY(lds_calloc(&a, 1, sizeof *a, err));
-    lds_status status = storage_make(&s, err);
-    if (status) {
-        free(a);
-        return status;
-    }
     *a = (adopted){release, ctx};
-    s->data = data;
-    s->nbytes = nbytes;
-    s->release = release_adopted;
-    s->ctx = a;
-    *storage = s;
-    return LDS_OK;
+    lds_status status = lds_storage_wrap(storage, data, nbytes, release_adopted, a, err);
+    if (status)
+        free(a);
+    return status;
 }
 
 void lds_storage_release(lds_storage *storage)
