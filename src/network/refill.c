@@ -115,6 +115,7 @@ static lds_status add_fill(refill *r, lds_param *param, lds_error *err)
     number_blocks(r, fill);
     return LDS_OK;
 }
+
 static void place_params(const refill *r, lds_storage *arena)
 {
     for (size_t i = 0; i < r->n_fills; i++) {
