@@ -74,6 +74,9 @@ struct lds_checkpoint {
 lds_status lds_file_open(lds_file *file, const char *path, lds_error *err);
 void lds_file_close(lds_file *file);
 
+/* The file opened once more, with further flags; -1 with errno if that is not possible. */
+int lds_file_open_again(const lds_file *file, int flags);
+
 /* Is there something of that name, be it a link to nowhere? */
 bool lds_path_exists(const char *path);
 bool lds_path_is_dir(const char *path);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -185,6 +186,30 @@ lds_status lds_file_open(lds_file *file, const char *path, lds_error *err)
     *file = (lds_file){.fd = -1};
     lds_status status = open_regular(file, path, err);
     return status ? lds_error_context(err, status, path, NULL) : LDS_OK;
+}
+
+static bool is_same_file(int fd, const lds_file *file)
+{
+    lds_file_identity identity = {0};
+    return !lds_file_identify(&identity, fd, NULL) && identity.device == file->identity.device &&
+           identity.inode == file->identity.inode;
+}
+
+int lds_file_open_again(const lds_file *file, int flags)
+{
+    char by_fd[64];
+    flags |= O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", file->fd);
+    /* By descriptor it is the same file whatever has become of its name; /proc need not be there, though. */
+    int fd = open(by_fd, flags);
+    if (fd < 0 && errno == ENOENT)
+        fd = open(file->path, flags);
+    if (fd >= 0 && !is_same_file(fd, file)) {
+        close(fd);
+        errno = ENOENT;
+        return -1;
+    }
+    return fd;
 }
 
 void lds_file_close(lds_file *file)

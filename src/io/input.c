@@ -51,7 +51,7 @@ void lds_input_fall_back(lds_input *input, const char *why)
  */
 static lds_status open_buffered(int *fd, const lds_file *file, lds_error *err)
 {
-    *fd = lds_open_again(file, 0);
+    *fd = lds_file_open_again(file, 0);
     if (*fd < 0)
         *fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
     if (*fd >= 0)
@@ -65,7 +65,7 @@ static lds_status open_buffered(int *fd, const lds_file *file, lds_error *err)
 
 static int open_direct(lds_input *input, const lds_file *file)
 {
-    int fd = lds_open_again(file, O_DIRECT);
+    int fd = lds_file_open_again(file, O_DIRECT);
     if (fd < 0)
         lds_input_fall_back(input, errno == EMFILE ? "too few descriptors for direct reads"
                                                    : "no direct reads on this file system");

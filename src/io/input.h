@@ -105,7 +105,4 @@ extern const lds_source lds_source_uring;
 const char *lds_ring_open(lds_input *input);
 void lds_ring_close(struct lds_ring *ring);
 
-/* The file opened once more, with further flags; -1 with errno if that is not possible. */
-int lds_open_again(const lds_file *file, int flags);
-
 #endif

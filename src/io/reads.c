@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
@@ -93,28 +92,4 @@ void lds_read_blocking(lds_input *input, lds_read *read)
         range = lds_read_range(input, read);
         n = pread(range.fd, range.data, range.nbytes, (off_t)range.offset);
     } while (!lds_read_advance(input, read, &range, n < 0 ? -errno : n));
-}
-
-static bool is_same_file(int fd, const lds_file *file)
-{
-    lds_file_identity identity = {0};
-    return !lds_file_identify(&identity, fd, NULL) && identity.device == file->identity.device &&
-           identity.inode == file->identity.inode;
-}
-
-int lds_open_again(const lds_file *file, int flags)
-{
-    char by_fd[64];
-    flags |= O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", file->fd);
-    /* By descriptor it is the same file whatever has become of its name; /proc need not be there, though. */
-    int fd = open(by_fd, flags);
-    if (fd < 0 && errno == ENOENT)
-        fd = open(file->path, flags);
-    if (fd >= 0 && !is_same_file(fd, file)) {
-        close(fd);
-        errno = ENOENT;
-        return -1;
-    }
-    return fd;
 }
