@@ -3,12 +3,15 @@
  *
  * A slice falls into runs: elements that lie together in the file and in the result. Where runs are close to each
  * other, what is between them is read too: runs then make up a block, which goes through a window. Further apart,
- * each is a block of its own, and the kernel is told of the next ones while one is read: waiting for the disk for
- * each in turn would take longer than reading all of the tensor. Runs are taken in the order of the file; a step
- * backwards only changes where in the result they go.
+ * each is a block of its own. Waiting for the disk for each in turn can take longer than reading all of the tensor;
+ * telling the kernel of each beforehand takes longer than the reads, where nobody waits. So the reads are timed, and
+ * the next ones are announced after one that had to wait. Runs are taken in the order of the file; a step backwards
+ * only changes where in the result they go.
  */
 #include <fcntl.h>
+#include <unistd.h>
 
+#include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/checkpoint/checkpoint.h"
 #include "src/dtype/dtype.h"
@@ -20,9 +23,15 @@
 enum {
     MAX_GAP = 12 * 1024,
     WINDOW_NBYTES = 256 * 1024,
-    AHEAD_BLOCKS = 64,
+    AHEAD_BLOCKS = 256,
     AHEAD_NBYTES = 8 << 20 /* but one block at least */
 };
+
+/* A read that takes longer than this, and a nanosecond a byte, had to wait: announcing takes some 5 us a block. */
+enum { PROMPT_NS = 20000 };
+
+/* From so many blocks on it pays to open the file for them alone. */
+enum { MANY_BLOCKS = 64 };
 
 /* A dimension to step along, from one run to the next. */
 typedef struct axis {
@@ -33,6 +42,7 @@ typedef struct axis {
 
 typedef struct reading {
     const lds_file *file;
+    int fd;
     lds_dtype src_dtype, dst_dtype;
     uint64_t src_size, dst_size; /* bytes of an element */
     axis *axes;                  /* outermost first */
@@ -41,10 +51,11 @@ typedef struct reading {
     uint64_t run_elements; /* never 0 */
     uint64_t block_nbytes; /* from the first byte of a block to its end, in the file */
     uint64_t block_end;    /* of the block that is being read */
-    uint64_t n_blocks, n_begun, n_announced;
-    uint64_t begin;  /* of the first block, in the file */
-    uint64_t offset; /* of the next run, in the file */
-    uint8_t *to;     /* where that goes */
+    uint64_t n_blocks, n_begun;
+    uint64_t n_announced; /* the blocks before this one have been, or have had their chance */
+    uint64_t begin;       /* of the first block, in the file */
+    uint64_t offset;      /* of the next run, in the file */
+    uint8_t *to;          /* where that goes */
     uint8_t *window;
     uint64_t window_offset, window_end;
 } reading;
@@ -163,22 +174,33 @@ static uint64_t block_offset(const reading *r, uint64_t block)
 static void announce_blocks(reading *r)
 {
     uint64_t n = less(AHEAD_BLOCKS, AHEAD_NBYTES / r->block_nbytes + 1);
-    uint64_t end = less(r->n_blocks, r->n_begun + n);
-    for (; r->n_announced < end; r->n_announced++)
-        (void)posix_fadvise(r->file->fd, (off_t)block_offset(r, r->n_announced), (off_t)r->block_nbytes,
+    uint64_t end = less(r->n_blocks, r->n_begun + 1 + n);
+    for (r->n_announced = r->n_begun + 1; r->n_announced < end; r->n_announced++)
+        (void)posix_fadvise(r->fd, (off_t)block_offset(r, r->n_announced), (off_t)r->block_nbytes,
                             POSIX_FADV_WILLNEED);
+}
+
+/* Read nbytes of the block whose turn it is. */
+static lds_status read_part(reading *r, void *data, size_t nbytes, uint64_t offset, lds_error *err)
+{
+    bool is_timed = r->n_blocks > 1 && r->n_begun >= r->n_announced;
+    uint64_t began = is_timed ? lds_now_ns() : 0;
+    LDS_TRY(lds_file_read(r->fd, data, nbytes, offset, err));
+    if (is_timed && lds_now_ns() - began > PROMPT_NS + nbytes)
+        announce_blocks(r);
+    return LDS_OK;
 }
 
 /* A long run goes straight to its place, or through the window piece by piece to be converted. */
 static lds_status read_long_run(reading *r, lds_error *err)
 {
     if (r->src_dtype == r->dst_dtype)
-        return lds_file_read(r->file->fd, r->to, (size_t)(r->run_elements * r->src_size), r->offset, err);
+        return read_part(r, r->to, (size_t)(r->run_elements * r->src_size), r->offset, err);
     uint64_t piece = WINDOW_NBYTES / r->src_size;
     for (uint64_t done = 0; done < r->run_elements; done += piece) {
         size_t n = (size_t)less(piece, r->run_elements - done);
         uint64_t offset = r->offset + done * r->src_size;
-        LDS_TRY(lds_file_read(r->file->fd, r->window, n * (size_t)r->src_size, offset, err));
+        LDS_TRY(read_part(r, r->window, n * (size_t)r->src_size, offset, err));
         LDS_TRY(lds_convert(r->to + done * r->dst_size, r->dst_dtype, r->window, r->src_dtype, n, err));
     }
     return LDS_OK;
@@ -191,7 +213,7 @@ static lds_status read_run(reading *r, lds_error *err)
         return read_long_run(r, err);
     if (r->offset < r->window_offset || r->offset + nbytes > r->window_end) {
         size_t n = (size_t)less(WINDOW_NBYTES, r->block_end - r->offset);
-        LDS_TRY(lds_file_read(r->file->fd, r->window, n, r->offset, err));
+        LDS_TRY(read_part(r, r->window, n, r->offset, err));
         r->window_offset = r->offset;
         r->window_end = r->offset + n;
     }
@@ -220,6 +242,19 @@ static bool advance(reading *r)
     return false;
 }
 
+/*
+ * What the kernel reads ahead by itself, beside one of many small blocks, is not of the slice: it is told not to, by a
+ * descriptor for that. Other readers of the checkpoint share its own.
+ */
+static void open_for_blocks(reading *r)
+{
+    int fd = r->n_blocks < MANY_BLOCKS ? -1 : lds_file_open_again(r->file, 0);
+    if (fd < 0)
+        return;
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    r->fd = fd;
+}
+
 static lds_status read_slices(reading *r, const lds_tensor *tensor, const lds_slice *slices, lds_error *err)
 {
     for (uint32_t d = 0; slices && d < tensor->n_dims; d++)
@@ -234,12 +269,14 @@ static lds_status read_slices(reading *r, const lds_tensor *tensor, const lds_sl
     else
         r->run_elements = tensor->numel;
     gather_into_blocks(r);
-    do {
-        if (r->n_blocks > 1)
-            announce_blocks(r);
-        LDS_TRY(read_run(r, err));
-    } while (advance(r));
-    return LDS_OK;
+    lds_status status;
+    open_for_blocks(r);
+    do
+        status = read_run(r, err);
+    while (!status && advance(r));
+    if (r->fd != r->file->fd)
+        close(r->fd);
+    return status;
 }
 
 static lds_status read_tensor(reading *r, const lds_tensor *tensor, const lds_slice *slices, uint64_t nbytes,
@@ -247,7 +284,7 @@ static lds_status read_tensor(reading *r, const lds_tensor *tensor, const lds_sl
 {
     LDS_TRY(check_request(tensor, slices, r->dst_dtype, nbytes, err));
     if (!slices && r->src_dtype == r->dst_dtype)
-        LDS_TRY(lds_file_read(r->file->fd, r->to, (size_t)nbytes, r->offset, err));
+        LDS_TRY(lds_file_read(r->fd, r->to, (size_t)nbytes, r->offset, err));
     else if (nbytes)
         LDS_TRY(read_slices(r, tensor, slices, err));
     return LDS_OK;
@@ -259,6 +296,7 @@ lds_status lds_tensor_read(const lds_checkpoint *checkpoint, const lds_tensor *t
 {
     reading r = {
         .file = &checkpoint->files[tensor->file],
+        .fd = checkpoint->files[tensor->file].fd,
         .src_dtype = (lds_dtype)tensor->dtype,
         .dst_dtype = dtype ? dtype : (lds_dtype)tensor->dtype,
         .offset = tensor->offset,

@@ -1,7 +1,8 @@
 /* Parts of tensors: every slice of a small tensor against indexing it by hand, and what is refused. */
-#include "support.h"
+#include <fcntl.h>
 
 #include "loadstone.h"
+#include "tests/unit/support.h"
 
 enum { N0 = 3, N1 = 4, N2 = 5, N = N0 * N1 * N2 };
 
@@ -167,6 +168,71 @@ static void test_large(void **state)
     free(found);
 }
 
+/* The first read waits for its disk, and what is asked of the kernel is noted. */
+enum { MAX_ASKED = 4 * ROWS };
+
+static struct {
+    unsigned wait_us;
+    int last_fd;
+    int random_fd; /* without reading ahead */
+    size_t n_asked;
+    struct {
+        off_t offset, nbytes;
+    } asked[MAX_ASKED];
+} disk;
+
+ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset);
+int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
+
+ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
+{
+    if (disk.wait_us)
+        usleep(disk.wait_us);
+    disk.wait_us = 0;
+    disk.last_fd = fd;
+    return __real_pread64(fd, data, nbytes, offset);
+}
+
+int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice)
+{
+    if (advice == POSIX_FADV_RANDOM)
+        disk.random_fd = fd;
+    if (advice == POSIX_FADV_WILLNEED && disk.n_asked < MAX_ASKED) {
+        disk.asked[disk.n_asked].offset = offset;
+        disk.asked[disk.n_asked++].nbytes = nbytes;
+    }
+    return __real_posix_fadvise64(fd, offset, nbytes, advice);
+}
+
+/* Of the rows of a slice that are far apart, all others are announced after one that had to wait, and nothing else. */
+static void test_rows_are_announced(void **state)
+{
+    (void)state;
+    enum { FIRST = 100, N_COLUMNS = 30 };
+    static uint8_t found[ROWS * N_COLUMNS * 4];
+    lds_checkpoint *large;
+    assert_int_equal(lds_checkpoint_open(&large, in_folder(folder, "large.safetensors"), NULL, NULL), LDS_OK);
+    const lds_tensor *t = lds_checkpoint_tensor(large, 0);
+    for (uint64_t n_rows = 2; n_rows <= ROWS; n_rows += ROWS - 2) {
+        const lds_slice s[] = {{0, n_rows, 1}, {FIRST, N_COLUMNS, 1}};
+        disk.n_asked = 0;
+        disk.random_fd = -1;
+        disk.wait_us = 1000;
+        assert_int_equal(lds_tensor_read(large, t, s, LDS_F32, found, n_rows * N_COLUMNS * 4, NULL), LDS_OK);
+        assert_int_equal(disk.n_asked, n_rows - 1);
+        for (uint64_t row = 1; row < n_rows; row++) {
+            uint64_t offset = lds_tensor_offset(t) + (row * COLUMNS + FIRST) * 4;
+            assert_int_equal(disk.asked[row - 1].offset, offset);
+            assert_int_equal(disk.asked[row - 1].nbytes, N_COLUMNS * 4);
+        }
+        /* Many have a descriptor of their own, beside whose reads the kernel reads nothing. */
+        assert_true((disk.random_fd == disk.last_fd) == (n_rows == ROWS));
+    }
+    lds_checkpoint_close(large);
+}
+
 static void check_refused(const lds_tensor *t, const lds_slice *slices, lds_dtype dtype, uint64_t nbytes,
                           lds_status status, const char *message)
 {
@@ -211,11 +277,9 @@ static void test_changed_files_are_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_slice),
-        cmocka_unit_test(test_whole_tensors),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_changed_files_are_seen),
+        cmocka_unit_test(test_every_slice), cmocka_unit_test(test_whole_tensors),
+        cmocka_unit_test(test_large),       cmocka_unit_test(test_rows_are_announced),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_changed_files_are_seen),
     };
     return cmocka_run_group_tests(tests, make_checkpoint, remove_checkpoint);
 }
