@@ -352,6 +352,13 @@ lds_read *lds_reader_idle(lds_reader *reader)
     return reader->n_idle ? reader->idle[reader->n_idle - 1] : NULL;
 }
 
+lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err)
+{
+    LDS_TRY(lds_storage_new(&read->buffer, nbytes, NULL, err));
+    read->place = lds_ring_register(read->reader->input->ring, read->buffer->data, nbytes);
+    return LDS_OK;
+}
+
 uint32_t lds_reader_n_under_way(const lds_reader *reader)
 {
     return reader->n_under_way;

@@ -8,6 +8,8 @@
 
 enum { LDS_MAX_IO_THREADS = 32 };
 
+#define LDS_NO_PLACE UINT32_MAX
+
 /* A way of doing reads, on threads of the input's own. */
 typedef struct lds_source {
     uint32_t max_threads;
@@ -104,5 +106,12 @@ extern const lds_source lds_source_pread;
 extern const lds_source lds_source_uring;
 const char *lds_ring_open(lds_input *input);
 void lds_ring_close(struct lds_ring *ring);
+
+/*
+ * Have the kernel hold a buffer's pages for all reads that go there. The place that it has then, or LDS_NO_PLACE: the
+ * pages count as locked memory, of which a process may not have much, and the reads go there all the same. Any thread
+ * may call; the ring may be NULL.
+ */
+uint32_t lds_ring_register(struct lds_ring *ring, void *data, size_t nbytes);
 
 #endif

@@ -41,7 +41,7 @@ typedef struct lds_read {
     lds_storage *storage; /* that data is in; NULL for what must not be written to after the load */
     const void *tag;      /* whatever the worker likes */
 
-    lds_storage *buffer; /* the worker's, for as long as the input lives; NULL until it puts one there */
+    lds_storage *buffer; /* from lds_read_make_buffer(), for as long as the input lives; NULL before */
 
     /* The input's own. */
     struct lds_read *next;
@@ -49,6 +49,7 @@ typedef struct lds_read {
     uint64_t at;  /* the first byte of the file that is not there yet */
     int os_errno; /* why it failed, or 0; with at short of the end: the file ends there */
     uint32_t n_refusals;
+    uint32_t place; /* at which the source has registered the buffer */
     bool is_direct;
     bool is_kept;                            /* a reference to storage is held */
     bool has_note;                           /* of what was in the page cache before: */
@@ -84,6 +85,9 @@ void lds_reader_close(lds_reader *reader);
 
 /* A read that is not under way, the one that was last used; NULL if all are. */
 lds_read *lds_reader_idle(lds_reader *reader);
+
+/* Give a read a buffer of its own, which data may then lie in. Its pages are touched by that, or when they are used. */
+lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err);
 
 /* Begin a read that was got from lds_reader_idle(). True if it is complete already. */
 bool lds_reader_submit(lds_reader *reader, lds_read *read);

@@ -3,9 +3,12 @@
  * of them is over. It is woken for new ones by an eventfd, of which a read is always under way beside the others.
  *
  * One thread does it all, and not each worker for itself, because the kernel ties requests to the thread that
- * made them: a thread cannot end before they have. Neither files nor buffers are registered: that saves part of a
- * microsecond a read, of which there are some hundreds a second, of 4 MiB each; and registered memory counts
- * against RLIMIT_MEMLOCK.
+ * made them: a thread cannot end before they have.
+ *
+ * Buffers that direct reads go to again and again are registered: the kernel then looks up and holds their pages
+ * once, and not for each read. The arena is not, since each of its pages is read into once. Nor are files: what that
+ * saves cannot be measured, and they stay open until the kernel has taken the ring down, which it does some time
+ * after it was closed. A file system could not be unmounted right after a load.
  */
 #include "src/io/input.h"
 
@@ -19,7 +22,7 @@
 #include "src/base/memory.h"
 
 /* Entries hold the reads that are under way, the one of the eventfd, and a request to give up each read. */
-enum { MAX_UNDER_WAY = 120, N_ENTRIES = 256, MAX_REFUSALS = 100, REFUSED_US = 1000 };
+enum { MAX_UNDER_WAY = 120, N_ENTRIES = 256, MAX_REFUSALS = 100, REFUSED_US = 1000, N_PLACES = 256 };
 
 /* What a completion belongs to, if not to a read. */
 enum { OF_EVENT = MAX_UNDER_WAY, OF_CANCEL };
@@ -32,6 +35,8 @@ typedef struct lds_ring {
     bool is_cancelled;   /* the kernel was asked to give up what is under way */
     bool is_asleep;      /* in the kernel: new reads must wake it; guarded by the input's lock */
     uint32_t n_refusals; /* of the kernel to take more, in a row */
+    atomic_bool registers_buffers;
+    atomic_uint n_places; /* for registered buffers, given away */
     uint32_t n_idle;
     uint8_t idle[MAX_UNDER_WAY];
     lds_read *reads[MAX_UNDER_WAY]; /* NULL where idle */
@@ -77,8 +82,21 @@ static int ring_init(lds_ring *ring)
     return failed;
 }
 
+uint32_t lds_ring_register(lds_ring *ring, void *data, size_t nbytes)
+{
+    struct iovec buffer = {data, nbytes};
+    if (!ring || !atomic_load(&ring->registers_buffers))
+        return LDS_NO_PLACE;
+    unsigned place = atomic_fetch_add(&ring->n_places, 1);
+    if (place < N_PLACES && io_uring_register_buffers_update_tag(&ring->uring, place, &buffer, NULL, 1) == 1)
+        return place;
+    atomic_store(&ring->registers_buffers, false);
+    return LDS_NO_PLACE;
+}
+
 const char *lds_ring_open(lds_input *input)
 {
+    const struct iovec empty[N_PLACES] = {0}; /* for later: kernels before 5.13 refuse */
     lds_ring *ring;
     if (lds_calloc(&ring, 1, sizeof *ring, NULL))
         return why_not(ENOMEM);
@@ -91,6 +109,8 @@ const char *lds_ring_open(lds_input *input)
         ring->idle[ring->n_idle] = (uint8_t)ring->n_idle;
         ring->n_idle++;
     }
+    atomic_store(&ring->registers_buffers,
+                 input->has_direct && !io_uring_register_buffers(&ring->uring, empty, N_PLACES));
     input->ring = ring;
     return NULL;
 }
@@ -114,8 +134,13 @@ static void prepare(lds_input *input, uint32_t index)
     lds_ring *ring = input->ring;
     lds_range *range = &ring->ranges[index];
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    *range = lds_read_range(input, ring->reads[index]);
-    io_uring_prep_read(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset);
+    const lds_read *read = ring->reads[index];
+    *range = lds_read_range(input, read);
+    if (read->buffer && read->storage == read->buffer && read->place != LDS_NO_PLACE)
+        io_uring_prep_read_fixed(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset,
+                                 (int)read->place);
+    else
+        io_uring_prep_read(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset);
     sqe->user_data = index;
 }
 
@@ -278,6 +303,12 @@ const char *lds_ring_open(lds_input *input)
 void lds_ring_close(struct lds_ring *ring)
 {
     (void)ring;
+}
+
+uint32_t lds_ring_register(struct lds_ring *ring, void *data, size_t nbytes)
+{
+    (void)ring, (void)data, (void)nbytes;
+    return LDS_NO_PLACE;
 }
 
 static void uring_run(lds_input *input)

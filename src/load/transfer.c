@@ -247,7 +247,7 @@ static lds_status aim(const reading *r, lds_read *read, const lds_block *block, 
     if (d.data && (read->has_margins || !is_direct))
         return LDS_OK;
     if (!read->buffer)
-        LDS_TRY(lds_storage_new(&read->buffer, t->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES, NULL, err));
+        LDS_TRY(lds_read_make_buffer(read, (size_t)t->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES, err));
     read->storage = read->buffer;
     read->has_margins = is_direct;
     read->data = (uint8_t *)read->buffer->data + (is_direct ? into_unit : 0);

@@ -195,6 +195,24 @@ int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
 int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
                                       struct io_uring_params *params);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __real_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
+int __wrap_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
+int __real_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
+                                                const struct iovec *buffers, const __u64 *tags, unsigned n);
+int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
+                                                const struct iovec *buffers, const __u64 *tags, unsigned n);
+
+int __wrap_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n)
+{
+    return fails_always(FAULT_BUFFERS) ? -EFAULT : __real_io_uring_register_buffers(ring, buffers, n);
+}
+
+int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
+                                                const struct iovec *buffers, const __u64 *tags, unsigned n)
+{
+    return fails_now(FAULT_BUFFER) ? -ENOMEM
+                                   : __real_io_uring_register_buffers_update_tag(ring, at, buffers, tags, n);
+}
 
 int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
 {

@@ -18,11 +18,13 @@ typedef enum fault {
     FAULT_STALL,  /* a read, or a request for mapped pages, does not return before faults_disarm() */
     FAULT_SUBMIT, /* io_uring takes nothing, for want of memory */
     FAULT_RESULT, /* one of its reads ends with EIO */
+    FAULT_BUFFER, /* it registers no buffer, for want of memory that may be locked */
     /* Those that follow hold for every call. */
     FAULT_SUBMITS,
-    FAULT_RESULTS, /* every other of its reads ends with errno n, or is cut short if n is 0 */
-    FAULT_RING,    /* there is no io_uring: its set-up says that n is why */
-    FAULT_OLD_RING /* it is one of Linux 5.4, which does not know plain reads */
+    FAULT_RESULTS,  /* every other of its reads ends with errno n, or is cut short if n is 0 */
+    FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
+    FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
+    FAULT_BUFFERS   /* of 5.12, where buffers cannot be registered one by one */
 } fault;
 
 /*

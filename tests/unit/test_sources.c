@@ -353,6 +353,27 @@ static void results_of_a_ring_are_understood(void **state)
     }
 }
 
+/* Which is no fall-back, and so not told. */
+static void buffers_that_cannot_be_registered_are_read_into(void **state)
+{
+    (void)state;
+    const how h = {.io = LDS_IO_DIRECT, .dtype = LDS_F32, .n_threads = 2, .is_cold = true};
+    outcome plain, o;
+    assert_int_equal(load(&plain, in_folder(folder, files[0]), &h, NULL), LDS_OK);
+    for (uint64_t n = 0; n < 4; n++) {
+        faults_inject(n ? FAULT_BUFFER : FAULT_BUFFERS, n);
+        assert_int_equal(load(&o, in_folder(folder, files[0]), &h, NULL), LDS_OK);
+        bool was_refused = faults_disarm();
+        if (!n && has_uring() && !strcmp(plain.stats.source, "direct"))
+            assert_true(was_refused);
+        assert_string_equal(o.stats.source, plain.stats.source);
+        assert_true(!o.stats.fallback == !plain.stats.fallback);
+        check_same(&o, &plain);
+        forget(&o);
+    }
+    forget(&plain);
+}
+
 static void a_ring_that_fails_is_replaced(void **state)
 {
     (void)state;
@@ -647,6 +668,7 @@ int main(void)
         cmocka_unit_test(a_container_that_forbids_io_uring_is_read_by_threads),
 #endif
         cmocka_unit_test(results_of_a_ring_are_understood),
+        cmocka_unit_test(buffers_that_cannot_be_registered_are_read_into),
         cmocka_unit_test(a_ring_that_fails_is_replaced),
 #endif
         cmocka_unit_test(reads_that_would_wait_are_handed_over),
