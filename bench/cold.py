@@ -1,7 +1,7 @@
 """Loads of what is not in the page cache, beside the rate of the disk itself."""
 
 from hot import OTHERS, for_pairs, of_interest
-from measure import Measurement
+from measure import MIB, Measurement
 
 PAIRS = [("bf16", "bf16"), ("bf16", "f16"), ("bf16", "f32"), ("f32", "bf16")]
 SOURCES = ("map", "read", "uring", "direct")  # that can be asked for
@@ -33,10 +33,25 @@ def cold(group, src, dst):
         group.check(what, ours, f"{who} + touch of every page", group.get(what, who), target(who, src, dst))
 
 
+def remote(group):
+    """A file system that takes 5 ms for each read, as one behind a network does."""
+    path = group.env.files.columns()
+    what = f"{path.stat().st_size // MIB} MiB, 5 ms for each read"
+    load = [group.env.slow_fs, 5, path, group.env.load_bench, "load", "{}"]
+    todo = group.add(what, "loadstone", load)
+    todo += group.add(what, "loadstone, read", [*load, "--io", "read"])
+    todo += group.add(what, "loadstone, map", [*load, "--io", "map"])
+    lazy = group.add(what, "loadstone, map --lazy", [*load, "--io", "map", "--lazy"])
+    group.rounds(todo + lazy)
+    ours, walked = group.get(what, "loadstone"), lazy[0].median() + lazy[0].median("walk")
+    group.check(what, ours, "mapping it and a walk through all pages", walked, 5)
+    group.check(what, ours, "loadstone, map", group.get(what, "loadstone, map"))
+
+
 def target(who, src, dst):
     if who == "Run:ai":
         return 1.3 if (src, dst) == ("bf16", "f32") else 1
     return 1.8 if who == "safetensors" and src != dst else None
 
 
-GROUPS = for_pairs("cold", cold, PAIRS)
+GROUPS = {**for_pairs("cold", cold, PAIRS), "remote": remote}

@@ -48,12 +48,13 @@ new memory, another process has touched as much, so that a virtual machine's hos
     (
         "Cold: the files are on the disk",
         "benchmarks-cold.svg",
-        ("cold.",),
+        ("cold.", "remote"),
         """\
 Before each run the page cache lets go of the files (POSIX_FADV_DONTNEED after a sync), and `mincore`
 confirms that not a page is left; a run that reads less than 95 % of them from the disk is thrown away. The
 *best direct read* is the fastest of 28 ways to read the file past the page cache, 1 to 64 requests of
-128 KiB to 4 MiB at a time, and converts nothing. A touch of every page is counted for everybody.""",
+128 KiB to 4 MiB at a time, and converts nothing. A touch of every page is counted for everybody. The file
+system that takes 5 ms for each read stands for one behind a network (`bench/slow_fs.c`).""",
     ),
     (
         "Headers, many tensors, and Python",

@@ -156,6 +156,7 @@ class Environment:
         self.loadstone = build / "loadstone"
         self.limits = build / "bench" / "limits"
         self.load_bench = build / "bench" / "load_bench"
+        self.slow_fs = build / "bench" / "slow_fs"
         self.checkasm = build / "tests" / "checkasm" / "checkasm"
         for program in (self.loadstone, self.limits, self.load_bench):
             if not program.exists():
