@@ -15,7 +15,7 @@
 
 #include "src/base/cpu.h"
 
-enum { LINE_NBYTES = 64, PIECE_ELEMENTS = 512 };
+enum { LINE_NBYTES = 64, PIECE_ELEMENTS = 256 };
 
 typedef void (*store_fn)(uint8_t *dst, const uint8_t *src, size_t n_lines);
 
@@ -48,7 +48,7 @@ static void store(uint8_t *dst, const uint8_t *src, size_t nbytes)
 
 void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
 {
-    _Alignas(32) uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
+    _Alignas(LINE_NBYTES) uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
     pthread_once(&store_once, choose_store);
     lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
     size_t out_nbytes = lds_dtype_bits(dst_dtype) / 8, in_nbytes = lds_dtype_bits(src_dtype) / 8;
