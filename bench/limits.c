@@ -139,12 +139,14 @@ static void *touch_share(void *arg)
     return NULL;
 }
 
-static void *copy_share(void *arg)
+static void *convert_share(void *arg)
 {
     worker *w = arg;
-    uint64_t n = w->job->set->n_threads, nbytes = w->job->set->nbytes;
-    uint64_t begin = nbytes * w->index / n, end = nbytes * (w->index + 1) / n;
-    memcpy(w->job->dst + begin, w->job->mapped + begin, end - begin);
+    const load_job *job = w->job;
+    uint64_t n = job->set->n_threads, grains = job->set->nbytes / job->src_size / GRAIN;
+    uint64_t begin = grains * w->index / n * GRAIN, end = grains * (w->index + 1) / n * GRAIN;
+    convert(job, job->dst + begin * job->dst_size, job->mapped + begin * job->src_size,
+            (end - begin) * job->src_size);
     return NULL;
 }
 
@@ -234,16 +236,44 @@ static void measure_load(settings *set)
     printf("\"peak_rss_bytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 "}\n", peak_rss(), disk_nbytes());
 }
 
-/* memcpy from memory to memory, both used before. */
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void sort_seconds(double *seconds, uint32_t n)
+{
+    qsort(seconds, n, sizeof *seconds, compare_doubles);
+}
+
+/* From memory to memory, both used before: by a loop by hand, or by memcpy where nothing is to be converted. */
 static void measure_copy(settings *set)
 {
+    load_job job = {
+        .set = set, .src_size = lds_dtype_bits(set->src) / 8, .dst_size = lds_dtype_bits(set->dst) / 8};
+    uint64_t out = set->nbytes / job.src_size * job.dst_size;
+    const char *isa = "none";
+    if (set->src != set->dst && !(job.kernel = limits_kernel_find(set->dst, set->src, set->stream, &isa)))
+        errx(2, "no loop of our own for this pair, instruction set and kind of store");
+    uint32_t n_runs = set->n_runs ? set->n_runs : 1;
     uint8_t *src = take_memory(set->nbytes, set->huge);
-    load_job job = {.set = set, .dst = take_memory(set->nbytes, set->huge), .mapped = src};
+    double *seconds = calloc(n_runs, sizeof *seconds);
+    if (!seconds)
+        err(1, "times");
+    job.dst = take_memory(out, set->huge);
+    job.mapped = src;
     touch(set, src, set->nbytes);
-    touch(set, job.dst, set->nbytes);
-    double begin = now();
-    run_threads(set->n_threads, &job, copy_share);
-    printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 "}\n", now() - begin, set->nbytes);
+    touch(set, job.dst, out);
+    for (uint32_t i = 0; i < n_runs; i++) {
+        double begin = now();
+        run_threads(set->n_threads, &job, convert_share);
+        seconds[i] = now() - begin;
+    }
+    sort_seconds(seconds, n_runs);
+    printf("{\"seconds\":%.7f,\"in_nbytes\":%" PRIu64 ",\"out_nbytes\":%" PRIu64 ",\"isa\":\"%s\"}\n",
+           seconds[n_runs / 2], set->nbytes, out, isa);
+    free(seconds);
 }
 
 static void measure_touch(settings *set)
@@ -288,22 +318,17 @@ static void measure_map(settings *set)
            seconds, set->nbytes, disk_nbytes(), sum);
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* A whole process, from its start to its end, its output thrown away: many times, since it is short. */
 static void measure_spawn(settings *set, char **command)
 {
     extern char **environ;
-    double *seconds = calloc(set->n_runs, sizeof *seconds);
+    uint32_t n_runs = set->n_runs ? set->n_runs : 100;
+    double *seconds = calloc(n_runs, sizeof *seconds);
     posix_spawn_file_actions_t actions;
     if (!seconds || posix_spawn_file_actions_init(&actions) ||
         posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0))
         errx(1, "cannot set up");
-    for (uint32_t i = 0; i < set->n_runs; i++) {
+    for (uint32_t i = 0; i < n_runs; i++) {
         pid_t pid;
         int status;
         double begin = now();
@@ -314,16 +339,17 @@ static void measure_spawn(settings *set, char **command)
             errx(1, "%s: ended with status %d", command[0], status);
         seconds[i] = now() - begin;
     }
-    qsort(seconds, set->n_runs, sizeof *seconds, compare_doubles);
-    printf("{\"seconds\":%.6f,\"best\":%.6f,\"worst\":%.6f,\"n_runs\":%" PRIu32 "}\n",
-           seconds[set->n_runs / 2], seconds[0], seconds[set->n_runs - 1], set->n_runs);
+    sort_seconds(seconds, n_runs);
+    printf("{\"seconds\":%.6f,\"best\":%.6f,\"worst\":%.6f,\"n_runs\":%" PRIu32 "}\n", seconds[n_runs / 2],
+           seconds[0], seconds[n_runs - 1], n_runs);
     free(seconds);
 }
 
 static const char usage_text[] =
     "usage: limits load FILE [--offset N] [--nbytes N] [--src DTYPE --dst DTYPE] [--block N] [--threads N]\n"
     "                        [--huge] [--used] [--stream] [--halves] [--library] [--map] [--populate]\n"
-    "       limits copy|touch --nbytes N [--threads N] [--huge]\n"
+    "       limits copy --nbytes N [--src DTYPE --dst DTYPE] [--threads N] [--huge] [--stream] [--runs N]\n"
+    "       limits touch --nbytes N [--threads N] [--huge]\n"
     "       limits back --nbytes N\n"
     "       limits map|warm|evict FILE\n"
     "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N]\n"
@@ -375,13 +401,13 @@ static void parse(settings *set, int argc, char **argv)
         }
     }
     if (!set->src || !set->dst || !set->block || set->block % 4096 || !set->n_threads ||
-        set->n_threads > MAX_THREADS || !set->n_runs)
+        set->n_threads > MAX_THREADS)
         usage();
 }
 
 int main(int argc, char **argv)
 {
-    settings set = {.src = LDS_U8, .dst = LDS_U8, .block = 1 << 20, .n_runs = 100};
+    settings set = {.src = LDS_U8, .dst = LDS_U8, .block = 1 << 20};
     set.n_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     if (argc < 2)
         usage();

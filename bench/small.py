@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from hot import check_python
+from suite import SIZES
 
 MANY = (232670, 31337)
 COLUMNS = (64, 1024)
@@ -119,21 +120,48 @@ def columns(group):
         group.check(f"{what}, cold", ours, "safetensors get_slice", group.get(what, "safetensors"))
 
 
-def convert(group):
-    """The kernels alone, from Python, beside ml_dtypes, in memory that was used before."""
-    pairs, sizes = [("f32", "bf16"), ("bf16", "f32")], {"32 Mi": 32 << 20, "256 Ki": 256 << 10}
+def add_limits(group, what, src, dst, n):
+    """
+    Loops by hand and memcpy of as many bytes, from and into memory that was used before: on one thread and
+    on all, with plain and with streaming stores. What a machine does not have is left out by itself.
+    """
+    nbytes = n * SIZES[src]
+    limits = [group.env.limits, "copy", "--huge", "--runs", max(21, (32 << 20) // n)]
+    threads = {"1 thread": ["--threads", 1], "all threads": []}
+    stores = {"plain": [], "streaming": ["--stream"]}
     todo = []
-    for src, dst in pairs:
-        for label, n in sizes.items():
-            for who in ("loadstone", "ml_dtypes"):
-                what = f"convert {label} {src} to {dst}"
-                todo += group.add_python(what, who, "calls.py", [who, "convert", src, dst, n])
+    for label, options in threads.items():
+        command = [*limits, *options, "--nbytes", (nbytes + n * SIZES[dst]) // 2]
+        todo += group.add(what, f"memcpy of as many bytes, {label}", command)
+        for kind, more in stores.items():
+            command = [*limits, *options, *more, "--nbytes", nbytes, "--src", src, "--dst", dst]
+            todo += group.add(what, f"loop by hand, {kind} stores, {label}", command, other=True)
+    return todo
+
+
+def best(group, what, who):
+    """The fastest of what begins so."""
+    found = [m for m in group.found.values() if m.what == what and m.who.startswith(who)]
+    return min(found, key=lambda m: m.median(), default=None)
+
+
+def convert(group):
+    """The kernels alone, from Python, in memory used before, beside ml_dtypes and the machine's limits."""
+    pairs, sizes = [("f32", "bf16"), ("bf16", "f32")], {"32 Mi": 32 << 20, "256 Ki": 256 << 10}
+    cases = [
+        (f"convert {label} {src} to {dst}", src, dst, n) for src, dst in pairs for label, n in sizes.items()
+    ]
+    todo = []
+    for what, src, dst, n in cases:
+        for who in ("loadstone", "ml_dtypes"):
+            todo += group.add_python(what, who, "calls.py", [who, "convert", src, dst, n])
+        todo += add_limits(group, what, src, dst, n)
     group.rounds(todo)
-    for src, dst in pairs:
-        for label in sizes:
-            what = f"convert {label} {src} to {dst}"
-            theirs = group.get(what, "ml_dtypes")
-            group.check(f"{what} (Python)", group.get(what, "loadstone"), "ml_dtypes astype", theirs, 4)
+    for what, *_ in cases:
+        ours, shown = group.get(what, "loadstone"), f"{what} (Python)"
+        group.check(shown, ours, "ml_dtypes astype", group.get(what, "ml_dtypes"), 4)
+        for limit in ("loop by hand", "memcpy of as many bytes"):
+            group.check(shown, ours, f"the best {limit}", best(group, what, limit))
 
 
 def inspect(group):
