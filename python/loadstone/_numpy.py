@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _NUMPY: dict[DType, np.dtype[Any]] = {}
+_OURS: dict[np.dtype[Any], DType | None] = {}
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
@@ -35,6 +36,16 @@ def _find_numpy_dtype(dtype: DType) -> np.dtype[Any]:
     except ImportError as error:
         raise ImportError(f"NumPy has no {dtype.name}; install ml_dtypes, which has") from error
     return np.dtype(getattr(ml_dtypes, dtype.name))
+
+
+def _our_dtype(dtype: Any) -> DType | None:
+    """The DType that anything means. What NumPy takes to print a dtype, some thousand elements are converted in."""
+    if not isinstance(dtype, np.dtype):
+        return _core.dtype(dtype)
+    found = _OURS.get(dtype)
+    if found is None:
+        found = _OURS[dtype] = _core.dtype(dtype)
+    return found
 
 
 def as_array(tensor: _core.Tensor) -> np.ndarray[Any, Any]:
@@ -67,7 +78,7 @@ def convert_dtype(
     or one that overlaps array.
     """
     source = np.asarray(array, order="C")
-    target = _core.dtype(dtype)
+    target = _our_dtype(dtype)
     if target is None:
         raise TypeError("expected a dtype, found None")
     wanted = numpy_dtype(target)
@@ -83,5 +94,5 @@ def convert_dtype(
         )
     if threads is not None and threads not in range(1, 1025):
         raise ArgumentError(f"threads: expected 1 to 1024, found {threads!r}")
-    _core.convert(out, target, source, source.dtype, 0 if threads is None else threads)
+    _core.convert(out, target, source, _our_dtype(source.dtype), 0 if threads is None else threads)
     return out
