@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / os.environ.get("LDS_BUILD_DIR", "build")
+from tree import BUILD
 
 # The package stands in the build directory, if the build has it, unless an installed one is to be tested.
 if "LDS_INSTALLED" not in os.environ:

@@ -22,11 +22,11 @@ from cli_support import (
     write_shards,
     write_t5,
 )
-from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tree import ROOT
 
 DONE, MISMATCH, USAGE, FORMAT, IO, MEMORY, CANCELLED = 0, 1, 2, 3, 4, 5, 130
 

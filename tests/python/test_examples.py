@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 import torch
-from conftest import ROOT
 from models import write_perceptron, write_transformer
+from tree import ROOT
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.c"))
 DOCUMENTS = {

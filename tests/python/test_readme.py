@@ -10,9 +10,9 @@ import subprocess
 
 import pytest
 import torch
-from conftest import ROOT
 from models import write_pipeline
 from safetensors.torch import load_file, save_file
+from tree import ROOT
 
 README = (ROOT / "README.md").read_text()
 

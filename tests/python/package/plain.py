@@ -1,10 +1,14 @@
-"""Checkpoints written with nothing but Python, for tests that run where there is nothing else."""
+"""Checkpoints and processes made with nothing but Python, for tests that run where there is nothing else."""
 
 import json
 import math
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
+
+import loadstone
 
 NBYTES = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 
@@ -50,3 +54,20 @@ def write_every_kind(path):
     }
     write(path, tensors)
     return floats
+
+
+def environment():
+    """That of a process which imports the package from where this one has it."""
+    return {**os.environ, "PYTHONPATH": str(Path(loadstone.__file__).parents[1])}
+
+
+def run(*args):
+    """Python with these arguments, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *map(str, args)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

@@ -1,4 +1,4 @@
-"""What the tests of the package share: dtypes as torch has them, bytes of tensors, a file of every dtype."""
+"""What the tests of the package share: dtypes as torch has them, bytes of tensors, and files."""
 
 import torch
 from loadstone import dtypes
@@ -24,3 +24,8 @@ def save_every(path) -> None:
     tensors = {name: (torch.randn(3, 4, 5, 6) * 50).to(TORCH[name]) for name in SAVED}
     tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "größe ✓": torch.arange(7)}
     save_file(tensors, path, metadata={"format": "pt", "key": "välue"})
+
+
+def save_small(path) -> None:
+    """A file with two tensors, a matrix and a vector."""
+    save_file({"a": torch.arange(64.0).reshape(8, 8), "b": torch.ones(300, dtype=torch.bfloat16)}, path)

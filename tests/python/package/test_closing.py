@@ -8,14 +8,7 @@ import loadstone
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import save_every, torch_bytes
-
-
-@pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "every.safetensors"
-    save_every(path)
-    return path
+from support import torch_bytes
 
 
 def open_files(path):

@@ -9,8 +9,8 @@ import sys
 import loadstone
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import save_file
+from tree import ROOT
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])

@@ -14,16 +14,9 @@ import pytest
 import torch
 from loadstone import dtypes
 from safetensors.torch import load_file, save_file
-from support import SAVED, TORCH, save_every, torch_bytes
+from support import SAVED, TORCH, torch_bytes
 
 SHAPE = (3, 4, 5, 6)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("out") / "every.safetensors"
-    save_every(path)
-    return path
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -10,18 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import SAVED, save_every
+from support import SAVED
 
 ANY_BOUND = st.one_of(st.none(), st.integers(-9, 9), st.just(2**62), st.just(-(2**70)))
 ANY_SLICE = st.builds(slice, ANY_BOUND, ANY_BOUND, ANY_BOUND.filter(lambda step: step != 0))
 PAGE = 4096
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("slices") / "every.safetensors"
-    save_every(path)
-    return path
 
 
 @st.composite

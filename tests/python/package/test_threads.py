@@ -13,7 +13,7 @@ from pathlib import Path
 
 import loadstone
 import pytest
-from plain import NBYTES, write, write_sparse
+from plain import NBYTES, environment, run, write, write_sparse
 
 N_THREADS = 32
 
@@ -47,10 +47,10 @@ def path(tmp_path):
 
 def test_the_interpreter_stays_without_its_lock():
     code = "import sys, loadstone; print(getattr(sys, '_is_gil_enabled', lambda: None)())"
-    environment = {**os.environ, "PYTHONPATH": str(Path(loadstone.__file__).parents[1])}
-    environment.pop("PYTHON_GIL", None)
+    without_gil = environment()
+    without_gil.pop("PYTHON_GIL", None)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", code], env=without_gil, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     has_lock = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -117,13 +117,7 @@ TRACED = """
 
 def test_others_run_while_a_trace_is_written(path, tmp_path):
     """To a pipe, which waits until another thread reads from it."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TRACED), str(path), str(tmp_path / "trace")],
-        env={**os.environ, "PYTHONPATH": str(Path(loadstone.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run("-c", textwrap.dedent(TRACED), path, tmp_path / "trace")
     assert done.stdout == "True\n", done.stderr
 
 
@@ -281,7 +275,7 @@ def test_an_interrupt_ends_a_load(tmp_path, gib):
     path = write_sparse(tmp_path / "big.safetensors", {"a": ("F32", (gib << 28,)), "b": ("F32", (16,))})
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(path)],
-        env={**os.environ, "PYTHONPATH": str(Path(loadstone.__file__).parents[1])},
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     )

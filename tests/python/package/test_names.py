@@ -1,0 +1,51 @@
+"""What the package is called and has in it: importing, its names, its dtypes, its command."""
+
+import pickle
+
+import loadstone
+import pytest
+import torch
+from loadstone import dtypes
+from plain import run
+from support import TORCH
+
+
+def test_import_takes_nothing_along():
+    modules = {"numpy", "torch", "typing", "json", "inspect", "collections.abc"}
+    done = run("-c", f"import sys; import loadstone; print({modules} & set(sys.modules))")
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_all_names_are_listed():
+    done = run("-c", "import loadstone; print(set(loadstone.__all__) - set(dir(loadstone)))")
+    assert done.stdout.strip() == "set()", done.stderr
+    with pytest.raises(AttributeError, match="module 'loadstone' has no attribute 'lod'"):
+        loadstone.lod  # noqa: B018
+
+
+def test_the_command_line(small):
+    done = run("-m", "loadstone", "inspect", small)
+    assert done.returncode == 0, done.stderr
+    assert "bf16" in done.stdout
+    assert run("-m", "loadstone", "nonsense").returncode == 2
+
+
+def test_dtypes_are_found_by_every_name():
+    for dtype in dtypes.all:
+        assert loadstone._core.dtype(dtype.name) is dtype
+        assert loadstone._core.dtype(dtype.safetensors_name) is dtype
+        assert getattr(dtypes, dtype.name) is dtype
+        assert pickle.loads(pickle.dumps(dtype)) is dtype
+        if dtype.bits % 8 == 0:
+            assert loadstone._core.dtype(dtype.numpy) is dtype
+    for name, dtype in TORCH.items():
+        assert loadstone._core.dtype(dtype).name == name
+
+
+def test_dtypes_equal_their_names():
+    assert dtypes.bfloat16 == "bfloat16"
+    assert dtypes.bfloat16 != "float16"
+    assert dtypes.bfloat16 != dtypes.float16
+    assert dtypes.bfloat16 != torch.bfloat16
+    assert {dtypes.bfloat16: 1}["bfloat16"] == 1
+    assert loadstone._core.dtype(float) is dtypes.float32

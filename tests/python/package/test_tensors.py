@@ -1,0 +1,162 @@
+"""Tensors as NumPy, PyTorch, JAX and the buffer protocol have them, and how long they live."""
+
+import gc
+import hashlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import loadstone
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from loadstone import dtypes
+from plain import run
+from safetensors.torch import load_file
+from support import SAVED, TORCH, torch_bytes
+
+
+def test_tensors_are_shared_without_a_copy(path):
+    weights, expected = loadstone.load(path), load_file(path)
+    for name in ("int64", "float32", "float16", "bool", "complex64", "float64", "uint8"):
+        tensor = weights[name]
+        view = memoryview(tensor)
+        assert view.shape == tensor.shape
+        assert not view.readonly
+        for array in (np.asarray(tensor), np.from_dlpack(tensor), tensor.numpy()):
+            assert array.ctypes.data == tensor.data_ptr
+            assert array.tobytes() == torch_bytes(expected[name])
+        interface = tensor.__array_interface__
+        assert interface["data"] == (tensor.data_ptr, False)
+        assert interface["typestr"] == np.asarray(tensor).dtype.str
+    for name in SAVED:
+        array = torch.from_dlpack(weights[name])
+        assert array.data_ptr() == weights[name].data_ptr
+        assert array.dtype == TORCH[name]
+        assert torch_bytes(array) == torch_bytes(expected[name])
+    assert torch.from_dlpack(weights["scalar"]).item() == 2.5
+    assert torch.from_dlpack(weights["empty"]).shape == (0, 3)
+
+
+def test_what_the_buffer_protocol_cannot_say(path):
+    tensor = loadstone.load(path)["bfloat16"]
+    with pytest.raises(BufferError, match="no letter for BF16"):
+        memoryview(tensor)
+    assert not hasattr(tensor, "__array_interface__")
+    assert np.asarray(tensor).dtype == ml_dtypes.bfloat16
+    assert np.asarray(tensor).ctypes.data == tensor.data_ptr
+    assert hashlib.sha256(tensor).digest() == hashlib.sha256(tensor.raw).digest()
+
+
+def test_numpy_protocol(path):
+    tensor = loadstone.load(path)["bfloat16"]
+    assert np.asarray(tensor, dtype=np.float32).dtype == np.float32
+    assert np.array(tensor, copy=True).ctypes.data != tensor.data_ptr
+    with pytest.raises(ValueError, match="without a copy"):
+        tensor.__array__(np.float32, copy=False)
+
+
+def test_dlpack_protocol(path):
+    tensor = loadstone.load(path)["float32"]
+    assert tensor.__dlpack_device__() == (1, 0)
+    copy = np.from_dlpack(tensor, copy=True)
+    assert copy.ctypes.data != tensor.data_ptr
+    assert copy.tobytes() == bytes(tensor.raw)
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(stream=1)
+    with pytest.raises(BufferError):
+        tensor.__dlpack__(dl_device=(2, 0))
+    unused = tensor.__dlpack__(), tensor.__dlpack__(max_version=(1, 0))
+    del unused, tensor
+
+
+def test_dlpack_reads_a_tensor_of_a_checkpoint(path):
+    checkpoint, expected = loadstone.open(path), load_file(path)
+    for name in SAVED:
+        assert torch_bytes(torch.from_dlpack(checkpoint[name])) == torch_bytes(expected[name])
+    assert np.from_dlpack(checkpoint["int64"], copy=True).tobytes() == torch_bytes(expected["int64"])
+    assert checkpoint["int64"].__dlpack_device__() == (1, 0)
+    with pytest.raises(BufferError):
+        checkpoint["int64"].__dlpack__(stream=1)
+
+
+JAX = """\
+import sys
+import jax
+import loadstone
+import numpy as np
+for tensors in (loadstone.load(sys.argv[1]), loadstone.open(sys.argv[1])):
+    for name in sys.argv[2:]:
+        array = jax.dlpack.from_dlpack(tensors[name])
+        print(name, array.dtype, np.asarray(array).tobytes().hex())
+"""
+
+
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="it cannot follow JAX's exceptions")
+def test_jax_reads_tensors(path):
+    """In a process of its own: JAX's threads do not go well with the forks of other tests."""
+    if not importlib.util.find_spec("jax"):
+        pytest.skip("JAX is not here")
+    names = ["float32", "bfloat16", "float16", "int8", "uint32", "float8_e5m2"]
+    done = run("-c", JAX, path, *names)
+    expected = [f"{name} {name} {torch_bytes(load_file(path)[name]).hex()}" for name in names]
+    assert done.stdout.splitlines() == 2 * expected, done.stderr
+
+
+def test_views_outlive_weights_and_file(path, tmp_path):
+    copy = tmp_path / "gone.safetensors"
+    copy.write_bytes(path.read_bytes())
+    expected = load_file(path)
+    weights = loadstone.load(copy, io="map", lazy=True)
+    views = {
+        "float32": np.asarray(weights["float32"]),
+        "bfloat16": torch.from_dlpack(weights["bfloat16"]),
+        "int64": memoryview(weights["int64"]),
+        "uint8": weights["uint8"].raw,
+    }
+    del weights
+    copy.unlink()
+    gc.collect()
+    assert views["float32"].tobytes() == torch_bytes(expected["float32"])
+    assert torch_bytes(views["bfloat16"]) == torch_bytes(expected["bfloat16"])
+    assert bytes(views["int64"]) == torch_bytes(expected["int64"])
+    views["float32"][...] = 1  # the mapping is private
+    assert bytes(views["uint8"]) == torch_bytes(expected["uint8"])
+
+
+def test_fork_with_a_live_mapping(path):
+    weights = loadstone.load(path, io="map")
+    expected = torch_bytes(load_file(path)["int64"])
+    child = os.fork()
+    if not child:
+        os._exit(0 if bytes(weights["int64"].raw) == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_nothing_is_leaked(path):
+    def use():
+        checkpoint = loadstone.open(path)
+        weights = loadstone.load(checkpoint, dtype="bfloat16", progress=lambda *numbers: None)
+        for name in checkpoint:
+            checkpoint[name][...].raw, weights[name].raw, repr(weights[name]), checkpoint[name].numpy()
+            torch.from_dlpack(weights[name]), weights[name].__dlpack__()
+        loadstone.load(checkpoint, out={"int8": bytearray(360)})
+        repr(checkpoint), weights._repr_html_(), weights.report.to_dict()
+        for bad in ("nothing", "/proc/self/mem"):
+            with pytest.raises(loadstone.LoadstoneError):
+                loadstone.open(bad)
+
+    def counts():
+        gc.collect()
+        references = [sys.getrefcount(dtype) for dtype in dtypes.all]
+        types = [sys.getrefcount(getattr(loadstone._core, n)) for n in ("Checkpoint", "Tensor", "Network")]
+        return references, types, len(list(Path("/proc/self/fd").iterdir()))
+
+    use()
+    before = counts()
+    for _ in range(5):
+        use()
+    after = counts()
+    assert after == before
