@@ -526,6 +526,16 @@ LDS_API LDS_MUST_CHECK lds_status lds_param_bind(lds_param *param, void *data, u
                                                  void (*release)(void *ctx, void *data), void *ctx,
                                                  lds_error *err);
 
+/*
+ * Put the parameter into a storage, of which it takes a reference of its own: back into one that it was in, or
+ * into that of another parameter, as lds_param_storage, lds_param_data and lds_param_dtype said. Unlike memory
+ * that was bound it is left as it is by a later load, which takes new storage. LDS_ERR_UNSUPPORTED if dtype is not
+ * the parameter's and one of them is not a float, LDS_ERR_ARGUMENT if the values would not lie in the storage at
+ * data, or not be aligned; nothing has changed then.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_param_set_storage(lds_param *param, lds_storage *storage, void *data,
+                                                        lds_dtype dtype, lds_error *err);
+
 /* ---------------------------------------------------------------------------------------------------------
  *                                       Building a network of one's own
  * --------------------------------------------------------------------------------------------------------- */

@@ -78,7 +78,7 @@ static int make_places(network_object *n, const lds_network *network)
 PyObject *core_bound_keeper(const network_object *n, const lds_param *param, const void *data)
 {
     const bound_param *place = find_place(n, param);
-    return place && place->memory && place->memory->data == data ? (PyObject *)place->memory : NULL;
+    return place && place->memory && place->memory->data == data ? place->memory->keeper : NULL;
 }
 
 void core_bound_destroy(network_object *n)
@@ -116,9 +116,15 @@ void core_network_end_change(network_object *n, const lds_param *param)
 
 /* ---- binding ---- */
 
-/* The parameter's values are given up first, so that they are not converted. */
+/*
+ * Memory of the library's is what the parameter was in before: it goes back there, and loads leave it alone. In
+ * memory of the caller's it is bound; the values are given up first, so that they are not converted.
+ */
 static lds_status place(lds_param *param, const tensor_object *memory, lds_dtype dtype, lds_error *err)
 {
+    if (memory && memory->storage && !memory->keeper)
+        return lds_param_set_storage(param, memory->storage, memory->data, dtype ? dtype : memory->dtype,
+                                     err);
     lds_status status = lds_param_bind(param, NULL, 0, NULL, NULL, err);
     if (!status && dtype)
         status = lds_param_set_dtype(param, dtype, err);
@@ -142,7 +148,8 @@ PyObject *core_bind(network_object *n, lds_network *network, lds_param *param, t
     bound_param *bound = find_place(n, param);
     tensor_object *kept = bound->memory;
     /* What it lies in already stays kept as it is: or views of views would pile up. */
-    if (!status && memory && !(kept && kept->data == memory->data && kept->nbytes == memory->nbytes)) {
+    if (!status && memory && memory->keeper &&
+        !(kept && kept->data == memory->data && kept->nbytes == memory->nbytes)) {
         old = (PyObject *)kept;
         bound->memory = (tensor_object *)new_ref((PyObject *)memory);
     }

@@ -70,17 +70,22 @@ void lds_param_place(lds_param *param, lds_storage *storage, void *data, lds_dty
     lds_storage_release(old);
 }
 
+static lds_status check_alignment(lds_dtype dtype, const void *data, lds_error *err)
+{
+    uint32_t element_nbytes = lds_dtype_bits(dtype) / 8;
+    if (element_nbytes > 1 && (uintptr_t)data % element_nbytes)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected memory aligned to %u bytes, found it at %p",
+                        element_nbytes, data);
+    return LDS_OK;
+}
+
 static lds_status check_memory(const lds_param *param, const void *data, uint64_t nbytes, lds_error *err)
 {
     uint64_t expected = lds_param_nbytes(param);
     if (nbytes != expected)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected %llu bytes of memory, found %llu",
                         (unsigned long long)expected, (unsigned long long)nbytes);
-    uint32_t element_nbytes = lds_dtype_bits(param->dtype) / 8;
-    if (element_nbytes > 1 && (uintptr_t)data % element_nbytes)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "expected memory aligned to %u bytes, found it at %p",
-                        element_nbytes, data);
-    return LDS_OK;
+    return check_alignment(param->dtype, data, err);
 }
 
 lds_status lds_param_bind(lds_param *param, void *data, uint64_t nbytes,
@@ -104,6 +109,8 @@ lds_status lds_param_bind(lds_param *param, void *data, uint64_t nbytes,
 
 static lds_status check_conversion(const lds_param *param, lds_dtype dtype, lds_error *err)
 {
+    if (param->dtype == dtype)
+        return LDS_OK;
     if (!lds_dtype_is_float(dtype))
         return lds_fail(err, LDS_ERR_UNSUPPORTED, "expected a float dtype to convert to, found %s",
                         lds_dtype_name(dtype) ? lds_dtype_name(dtype) : "none");
@@ -122,4 +129,29 @@ lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, lds_error *err
     if (status)
         return lds_error_context(err, status, NULL, param->name.text);
     return lds_refill_convert(root, 1, dtype, err);
+}
+
+static lds_status check_place(const lds_param *param, const lds_storage *storage, const void *data,
+                              lds_dtype dtype, lds_error *err)
+{
+    uint64_t nbytes, begin = (uintptr_t)data - (uintptr_t)storage->data;
+    LDS_TRY(check_conversion(param, dtype, err));
+    LDS_TRY(lds_dtype_nbytes(&nbytes, dtype, param->numel, err));
+    if (begin > storage->nbytes || nbytes > storage->nbytes - begin)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected %llu bytes in the storage, found %llu",
+                        (unsigned long long)nbytes,
+                        (unsigned long long)(begin > storage->nbytes ? 0 : storage->nbytes - begin));
+    return check_alignment(dtype, data, err);
+}
+
+lds_status lds_param_set_storage(lds_param *param, lds_storage *storage, void *data, lds_dtype dtype,
+                                 lds_error *err)
+{
+    lds_param *root = lds_param_root(param);
+    lds_status status = check_place(root, storage, data, dtype, err);
+    if (status)
+        return lds_error_context(err, status, NULL, param->name.text);
+    lds_param_place(root, lds_storage_retain(storage), data, dtype);
+    root->is_callers = false;
+    return LDS_OK;
 }

@@ -554,6 +554,45 @@ static void storage_outlives_the_network(void **state)
     assert_int_equal(n_releases, 1);
 }
 
+static void a_storage_can_be_put_back(void **state)
+{
+    (void)state;
+    lds_network *net = small_network();
+    lds_param *a = lds_network_find(net, "a");
+    lds_error err = LDS_ERROR_INIT;
+    float mine[3] = {5, 6, 7};
+    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    lds_storage *storage = lds_param_storage(a);
+    float *data = lds_param_data(a);
+    assert_int_equal(lds_param_bind(a, mine, 12, NULL, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL), LDS_OK);
+    assert_int_equal(lds_param_bind(a, mine, 6, NULL, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_storage(a, storage, (char *)data + 2, LDS_F32, &err), LDS_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "a: expected memory aligned to 4 bytes, found it at 0x"));
+    assert_int_equal(lds_param_set_storage(a, storage, data + (1 << 20), LDS_F32, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "a: expected 12 bytes in the storage, found 0");
+    assert_int_equal(lds_param_set_storage(a, storage, (char *)storage->data - 4, LDS_F32, &err),
+                     LDS_ERR_ARGUMENT);
+    char *end = (char *)storage->data + storage->nbytes;
+    assert_int_equal(lds_param_set_storage(a, storage, end - 8, LDS_F32, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "a: expected 12 bytes in the storage, found 8");
+    assert_int_equal(lds_param_set_storage(a, storage, data, LDS_I32, &err), LDS_ERR_UNSUPPORTED);
+    assert_ptr_equal(lds_param_data(a), mine);
+    assert_true(a->is_callers);
+
+    assert_int_equal(lds_param_set_storage(a, storage, data, LDS_F32, &err), LDS_OK);
+    assert_ptr_equal(lds_param_data(a), data);
+    assert_int_equal(lds_param_dtype(a), LDS_F32);
+    assert_false(a->is_callers);
+    lds_storage_release(storage);
+    assert_int_equal(lds_param_bind(a, mine, 12, NULL, NULL, NULL), LDS_OK);
+    storage = lds_param_storage(a);
+    assert_int_equal(lds_param_set_storage(a, storage, mine, LDS_F32, &err), LDS_OK);
+    assert_false(a->is_callers); /* a load leaves it alone, too */
+    lds_storage_release(storage);
+    lds_network_free(net);
+}
+
 static void placing_keeps_the_callers_memory_the_callers(void **state)
 {
     (void)state;
@@ -796,6 +835,7 @@ int main(void)
         cmocka_unit_test(large_parameters_convert_whole),
         cmocka_unit_test(bound_memory_is_checked_and_given_back),
         cmocka_unit_test(storage_outlives_the_network),
+        cmocka_unit_test(a_storage_can_be_put_back),
         cmocka_unit_test(placing_keeps_the_callers_memory_the_callers),
         cmocka_unit_test(checkpoint_becomes_a_network),
         cmocka_unit_test(pipelines_and_integer_dtypes_are_refused),
