@@ -339,6 +339,13 @@ typedef struct lds_storage lds_storage;
 LDS_API void lds_storage_release(lds_storage *storage);
 
 /*
+ * Bytes that giving this reference back would free: all of the storage if there is no other reference, and 0 if there
+ * is, or storage is NULL. Gigabytes take long to free, so a caller may want to let go of its locks first. Other threads
+ * may change the answer at any time.
+ */
+LDS_API uint64_t lds_storage_freed_nbytes(const lds_storage *storage);
+
+/*
  * Memory that is kept between loads. Getting pages from the kernel, which clears each, is most of the time of a
  * load that converts; a program that loads one model after the other, in the place of the one before, need not
  * pay it again. A load with a pool (options->pool) takes what it needs from there: pages that are idle first,

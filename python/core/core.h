@@ -47,6 +47,7 @@ typedef struct shared_memory {
     atomic_size_t n_owners;
     lds_storage *storage; /* or NULL */
     void *own;            /* or NULL */
+    size_t own_nbytes;
 } shared_memory;
 
 /* A number that is an argument. None, if it may be that, leaves the value as it is. */

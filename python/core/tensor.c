@@ -104,12 +104,33 @@ tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_di
     return self;
 }
 
-static void disown(shared_memory *shared)
+/* Whether this thread has the interpreter. One that never saw Python may ask, also when Python has ended. */
+static bool has_interpreter(void)
+{
+    PyThreadState *mine = PyGILState_GetThisThreadState();
+#if PY_VERSION_HEX >= 0x030D0000
+    return mine && mine == PyThreadState_GetUnchecked();
+#else
+    return mine && mine == _PyThreadState_UncheckedGet();
+#endif
+}
+
+/* With the interpreter, others may have it while much is given back. */
+static void give_back(lds_storage *storage, void *own, size_t own_nbytes, bool with_interpreter)
+{
+    uint64_t nbytes = storage ? lds_storage_freed_nbytes(storage) : own_nbytes;
+    PyThreadState *thread = with_interpreter && nbytes >= LARGE_NBYTES ? PyEval_SaveThread() : NULL;
+    lds_storage_release(storage);
+    free(own);
+    if (thread)
+        PyEval_RestoreThread(thread);
+}
+
+static void disown(shared_memory *shared, bool with_interpreter)
 {
     if (atomic_fetch_sub(&shared->n_owners, 1) != 1)
         return;
-    lds_storage_release(shared->storage);
-    free(shared->own);
+    give_back(shared->storage, shared->own, shared->own_nbytes, with_interpreter);
     free(shared);
 }
 
@@ -124,6 +145,7 @@ static shared_memory *share(tensor_object *t)
         atomic_init(&made->n_owners, 1);
         made->storage = t->storage;
         made->own = t->own;
+        made->own_nbytes = (size_t)t->nbytes;
         if (atomic_compare_exchange_strong(&t->shared, &shared, made))
             shared = made;
         else
@@ -133,27 +155,14 @@ static shared_memory *share(tensor_object *t)
     return shared;
 }
 
-static void release_memory(tensor_object *t)
-{
-    shared_memory *shared = atomic_load(&t->shared);
-    if (shared) {
-        disown(shared);
-    } else {
-        lds_storage_release(t->storage);
-        free(t->own);
-    }
-}
-
 static void tensor_dealloc(PyObject *self)
 {
     tensor_object *t = (tensor_object *)self;
-    if (t->nbytes >= LARGE_NBYTES && !t->keeper) {
-        Py_BEGIN_ALLOW_THREADS;
-        release_memory(t);
-        Py_END_ALLOW_THREADS;
-    } else {
-        release_memory(t);
-    }
+    shared_memory *shared = atomic_load(&t->shared);
+    if (shared)
+        disown(shared, true);
+    else
+        give_back(t->storage, t->own, (size_t)t->nbytes, !t->keeper);
     Py_XDECREF(t->keeper);
     free_object(self);
 }
@@ -261,7 +270,7 @@ typedef struct dlpack_export {
 static void drop_export(dlpack_export *e)
 {
     if (e->shared)
-        disown(e->shared);
+        disown(e->shared, has_interpreter());
     if (e->owner && Py_IsInitialized()) {
         PyGILState_STATE gil = PyGILState_Ensure();
         Py_DECREF(e->owner);

@@ -175,6 +175,11 @@ lds_status lds_storage_adopt(lds_storage **storage, void *data, uint64_t nbytes,
     return status;
 }
 
+uint64_t lds_storage_freed_nbytes(const lds_storage *storage)
+{
+    return storage && atomic_load_explicit(&storage->refs, memory_order_relaxed) == 1 ? storage->nbytes : 0;
+}
+
 void lds_storage_release(lds_storage *storage)
 {
     if (!storage || atomic_fetch_sub_explicit(&storage->refs, 1, memory_order_acq_rel) != 1)

@@ -548,8 +548,11 @@ static void storage_outlives_the_network(void **state)
     assert_int_equal(lds_param_bind(lds_network_find(net, "a"), mine, 12, count_release, &n_releases, NULL),
                      LDS_OK);
     storage = lds_param_storage(lds_network_find(net, "a"));
+    assert_int_equal(lds_storage_freed_nbytes(storage), 0);
     lds_network_free(net);
     assert_int_equal(n_releases, 0);
+    assert_int_equal(lds_storage_freed_nbytes(storage), 12);
+    assert_int_equal(lds_storage_freed_nbytes(NULL), 0);
     lds_storage_release(storage);
     assert_int_equal(n_releases, 1);
 }
