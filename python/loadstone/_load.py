@@ -223,35 +223,14 @@ def load(
     what it was before, except that memory in out may have been written to: a parameter that lay in it already
     has no values then.
     """
+    options = {name: value for name, value in locals().items() if name not in ("path", "network")}
     from ._network import Network, as_key_map
 
     checkpoint = path if isinstance(path, _core.Checkpoint) else open(path)
-    key_map = as_key_map(key_map)
+    options["key_map"] = as_key_map(key_map)
     if network is None:
-        network = Network.from_checkpoint(checkpoint, dtype, key_map=key_map)
-        dtype = None
+        network = Network.from_checkpoint(checkpoint, dtype, key_map=options["key_map"])
+        options["dtype"] = None
     elif not isinstance(network, Network):
         raise TypeError(f"network: expected a Network, found {network!r}")
-    report = network.load_into(
-        checkpoint,
-        dtype=dtype,
-        keep_in_fp32=keep_in_fp32,
-        names=names,
-        key_map=key_map,
-        strict=strict,
-        ignore_mismatched=ignore_mismatched,
-        io=io,
-        threads=threads,
-        lazy=lazy,
-        progress=progress,
-        out=out,
-        pool=pool,
-        hugetlb=hugetlb,
-        overcommit=overcommit,
-        cache=cache,
-        cache_nbytes=cache_nbytes,
-        trace=trace,
-        keep_cache=keep_cache,
-        prefetch=prefetch,
-    )
-    return Weights(network, report)
+    return Weights(network, network.load_into(checkpoint, **options))

@@ -116,3 +116,14 @@ def test_every_argument_is_described(function, documented_by):
     text = "".join(f.__doc__ for f in [function, *documented_by])
     for name in inspect.signature(function).parameters:
         assert name in ("self", "checkpoint") or f"        {name}: " in text, name
+
+
+def test_both_ways_to_load_have_the_same_arguments():
+    load, into = (
+        {p.name: (p.kind, p.default, p.annotation) for p in inspect.signature(f).parameters.values()}
+        for f in (loadstone.load, loadstone.Network.load_into)
+    )
+    assert load.keys() - into.keys() == {"path", "network"}
+    assert into.keys() - load.keys() == {"self", "checkpoint", "init_missing", "seed"}
+    shared = load.keys() & into.keys()
+    assert {name: load[name] for name in shared} == {name: into[name] for name in shared}
