@@ -1,8 +1,6 @@
-"""What needs NumPy: imported when it is first asked for."""
+"""What needs NumPy: imported when it is first asked for, also where there is no NumPy."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from . import _core
 from ._errors import ArgumentError, UnsupportedError
@@ -11,7 +9,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    import numpy as np
+
     from .dtypes import DType
+else:
+    try:
+        import numpy as np
+    except ImportError:
+
+        class _Missing:
+            """Raises what importing NumPy raised, once something of it is used."""
+
+            def __getattr__(self, name: str) -> object:
+                import numpy
+
+                return getattr(numpy, name)
+
+        np = _Missing()
 
 
 _NUMPY: dict[DType, np.dtype[Any]] = {}
@@ -39,7 +53,7 @@ def _find_numpy_dtype(dtype: DType) -> np.dtype[Any]:
 
 
 def _our_dtype(dtype: Any) -> DType | None:
-    """The DType that anything means. What NumPy takes to print a dtype, some thousand elements are converted in."""
+    """The DType that anything means; kept, since NumPy takes longer to print a dtype than many calls take."""
     if not isinstance(dtype, np.dtype):
         return _core.dtype(dtype)
     found = _OURS.get(dtype)
@@ -73,9 +87,9 @@ def convert_dtype(
     C-contiguous array of the shape and dtype of the result; memory that was used before is much faster than
     new memory. threads is 1 to 1024; None: as many as this process may use and the array is worth.
 
-    Raises UnsupportedError unless both dtypes are floats of loadstone.dtypes or the same, ArgumentError for
-    threads out of range, and ValueError for an out of another shape or dtype, one that cannot be written to,
-    or one that overlaps array.
+    Raises ImportError without NumPy, UnsupportedError unless both dtypes are floats of loadstone.dtypes or
+    the same, ArgumentError for threads out of range, and ValueError for an out of another shape or dtype, one
+    that cannot be written to, or one that overlaps array.
     """
     source = np.asarray(array, order="C")
     target = _our_dtype(dtype)

@@ -23,6 +23,22 @@ def test_all_names_are_listed():
         loadstone.lod  # noqa: B018
 
 
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+from loadstone import *
+import loadstone
+print(all(hasattr(loadstone, name) for name in loadstone.__all__))
+convert_dtype([1.0], "bfloat16")
+"""
+
+
+def test_all_names_are_there_without_numpy():
+    done = run("-c", WITHOUT_NUMPY)
+    assert done.stdout == "True\n", done.stderr
+    assert done.stderr.splitlines()[-1].startswith(("ImportError", "ModuleNotFoundError"))
+
+
 def test_the_command_line(small):
     done = run("-m", "loadstone", "inspect", small)
     assert done.returncode == 0, done.stderr
