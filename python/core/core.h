@@ -17,7 +17,11 @@
 
 #include "loadstone.h"
 
-enum { N_DTYPES = 32, MAX_THREADS = 1024 };
+enum {
+    N_DTYPES = 32,
+    MAX_THREADS = 1024,
+    MAX_DIMS = 64 /* what NumPy and DLPack's readers take */
+};
 
 typedef struct core_state {
     PyTypeObject *checkpoint_type, *checkpoint_tensor_type, *tensor_type, *network_type, *parameter_type,

@@ -1,8 +1,6 @@
 /* What an index means: integers, slices of every step, None and an ellipsis, as NumPy has them. */
 #include "core.h"
 
-enum { MAX_DIMS = 64 }; /* what NumPy and DLPack's readers take */
-
 static int take_slice(lds_slice *slice, PyObject *item, uint64_t extent)
 {
     Py_ssize_t start, stop, step;
@@ -28,9 +26,19 @@ static int take_integer(lds_slice *slice, PyObject *item, uint64_t extent, uint3
     return 0;
 }
 
+/* An array of one integer can be one, too, but means something else as an index. */
+static bool has_dims(PyObject *item)
+{
+    PyObject *n_dims = PyLong_Check(item) ? NULL : PyObject_GetAttrString(item, "ndim");
+    bool has = n_dims && PyLong_Check(n_dims) && PyObject_IsTrue(n_dims) > 0;
+    PyErr_Clear();
+    Py_XDECREF(n_dims);
+    return has;
+}
+
 static bool is_integer(PyObject *item)
 {
-    return PyIndex_Check(item) && !PyBool_Check(item);
+    return PyIndex_Check(item) && !PyBool_Check(item) && !has_dims(item);
 }
 
 static void keep_dim(core_selection *s, uint64_t extent)
@@ -70,8 +78,11 @@ static Py_ssize_t count_taken(const core_selection *s, PyObject *const *items, P
         n_taken += takes;
         if (takes || items[i] == Py_Ellipsis || items[i] == Py_None)
             continue;
-        PyErr_Format(PyExc_TypeError, "expected an integer, a slice, None or an ellipsis, found %R",
-                     items[i]);
+        PyErr_Format(
+            PyExc_TypeError,
+            "expected an integer, a slice, None or an ellipsis, found %.100R; what .numpy() gives takes "
+            "any index",
+            items[i]);
         return -1;
     }
     if (n_ellipses > 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import loadstone
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import SAVED
@@ -52,7 +53,10 @@ def test_an_index_means_what_it_means_to_numpy(path, data, name):
         ((..., ...), IndexError, "expected one ellipsis, found 2"),
         (1.5, TypeError, "expected an integer, a slice, None or an ellipsis, found 1.5"),
         (True, TypeError, "expected an integer, a slice, None or an ellipsis, found True"),
-        ([0, 1], TypeError, "expected an integer, a slice, None or an ellipsis, found "),
+        ([0, 1], TypeError, r"found \[0, 1\]; what .numpy\(\) gives takes any index"),
+        (np.array([1]), TypeError, r"found array\(\[1\]\); what"),
+        (torch.tensor([1]), TypeError, r"found tensor\(\[1\]\); what"),
+        (list(range(1000)), TypeError, r"^.{0,200}$"),
         (slice(None, None, 0), ValueError, "slice step cannot be zero"),
         ((None,) * 70, IndexError, "expected at most 64 dimensions, found 74"),
     ],
@@ -65,6 +69,7 @@ def test_what_is_no_index_is_refused(path, index, error, message):
 def test_numpy_integers_are_integers(path):
     tensor = loadstone.open(path)["int64"]
     assert tensor[np.int8(1), np.uint64(2)].shape == (5, 6)
+    assert tensor[np.array(1), torch.tensor(2)].shape == (5, 6)
 
 
 # ---- what it costs ----
