@@ -165,7 +165,7 @@ def load(
     path: Checkpoint | str | os.PathLike[str],
     *,
     dtype: Any = None,
-    keep_in_fp32: Iterable[str] = (),
+    keep_in_fp32: Iterable[str] | None = (),
     names: Iterable[str] | None = None,
     network: Network | None = None,
     key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
@@ -190,7 +190,7 @@ def load(
     Args:
         path: what open() takes, or a checkpoint that is open.
         dtype: of all float weights; None: as the network, or without one the checkpoint, has them.
-        keep_in_fp32: globs of names of float weights that become float32 whatever dtype says.
+        keep_in_fp32: globs of names of float weights that become float32 whatever dtype says; None: none.
         names: globs of the weights to load, at least one; None: all.
         network: what to load into. None: the checkpoint itself says what there is.
         key_map: rules from the checkpoint's names to the network's, as KeyMap takes them. Without a network,

@@ -194,7 +194,7 @@ class Network(_core.Network, _Parameters):
         checkpoint: Checkpoint | str | os.PathLike[str],
         *,
         dtype: Any = None,
-        keep_in_fp32: Iterable[str] = (),
+        keep_in_fp32: Iterable[str] | None = (),
         names: Iterable[str] | None = None,
         key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
         strict: bool = True,
@@ -235,6 +235,10 @@ class Network(_core.Network, _Parameters):
             raise ArgumentError("names: expected a name or a glob, found none")
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise TypeError(f"progress: expected True or a callable, found {progress!r}")
+        if isinstance(cache, (str, bytes)) and not cache:
+            raise ArgumentError(
+                f"cache: expected a folder, found {cache!r}; True is the one in your cache folder"
+            )
         binding = bar = None
         if out is not None:
             from ._out import Binding
@@ -248,7 +252,7 @@ class Network(_core.Network, _Parameters):
             values = self._load(
                 checkpoint,
                 dtype,
-                _texts("keep_in_fp32", keep_in_fp32),
+                _texts("keep_in_fp32", () if keep_in_fp32 is None else keep_in_fp32),
                 only,
                 as_key_map(key_map),
                 strict,
@@ -341,7 +345,10 @@ def _opened(checkpoint: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
 
 
 def _texts(argument: str, globs: Iterable[str]) -> tuple[str, ...]:
-    texts = (globs,) if isinstance(globs, str) else tuple(globs)
+    try:
+        texts = (globs,) if isinstance(globs, (str, bytes)) else tuple(globs)
+    except TypeError:
+        raise TypeError(f"{argument}: expected names or globs, found {globs!r}") from None
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"{argument}: expected a str, found {text!r}")

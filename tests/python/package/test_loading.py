@@ -117,11 +117,25 @@ def test_weights_are_not_listed_while_they_change(small):
         ({"progress": 5}, "progress: expected True or a callable, found 5"),
         ({"progress": "yes"}, "progress: expected True or a callable, found 'yes'"),
         ({"pool": 7}, "expected a Pool, found 7"),
+        ({"names": 3}, "names: expected names or globs, found 3"),
+        ({"names": b"a"}, "names: expected a str, found b'a'"),
+        ({"keep_in_fp32": 3}, "keep_in_fp32: expected names or globs, found 3"),
     ],
 )
 def test_arguments_of_the_wrong_type(small, arguments, message):
     with pytest.raises(TypeError, match=f"^{message}$"):
         loadstone.load(small, **arguments)
+
+
+def test_none_is_kept_in_float32(small):
+    weights = loadstone.load(small, dtype="float16", keep_in_fp32=None)
+    assert {tensor.dtype for tensor in weights.values()} == {dtypes.float16}
+
+
+@pytest.mark.parametrize("cache", ["", b""])
+def test_no_folder_is_not_any_folder(small, cache):
+    with pytest.raises(loadstone.ArgumentError, match=f"cache: expected a folder, found {cache!r}; True"):
+        loadstone.load(small, dtype="float16", cache=cache)
 
 
 @pytest.mark.parametrize("io", [[1], "mmap", None])
