@@ -1,4 +1,4 @@
-/* Arguments that several calls take: numbers in a range, and texts. What they are called goes into the message. */
+/* Arguments that several calls take: numbers in a range, and shapes. What they are called goes into the message. */
 #include "core.h"
 
 static void refuse(const core_number *number, PyObject *found)
@@ -31,4 +31,30 @@ int core_take_number(PyObject *object, void *ctx)
     }
     Py_DECREF(index);
     return fits;
+}
+
+/* A list may change while its items are asked. */
+uint64_t *core_take_shape(core_state *state, PyObject *object, Py_ssize_t *n_dims)
+{
+    core_number extent = {.state = state, .name = "shape", .most = UINT64_MAX};
+    PyObject *items = PySequence_Tuple(object);
+    if (!items) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "expected a shape: a sequence of integers, found %R", object);
+        return NULL;
+    }
+    *n_dims = PyTuple_GET_SIZE(items);
+    uint64_t *shape = PyMem_Calloc((size_t)*n_dims + 1, sizeof *shape);
+    if (!shape)
+        PyErr_NoMemory();
+    for (Py_ssize_t d = 0; shape && d < *n_dims; d++) {
+        if (core_take_number(PyTuple_GET_ITEM(items, d), &extent)) {
+            shape[d] = extent.value;
+        } else {
+            PyMem_Free(shape);
+            shape = NULL;
+        }
+    }
+    Py_DECREF(items);
+    return shape;
 }

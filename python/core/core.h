@@ -87,6 +87,8 @@ PyObject *core_fail_argument(core_state *state, const char *format, ...)
 /* arguments.c */
 /* An O& converter; ctx is a core_number without its value. An ArgumentError unless that is least to most. */
 int core_take_number(PyObject *object, void *ctx);
+/* A shape as n_dims numbers, to be freed with PyMem_Free(); NULL with an exception. */
+uint64_t *core_take_shape(core_state *state, PyObject *object, Py_ssize_t *n_dims);
 
 /* dtypes.c */
 int core_load_dtypes(core_state *state);
@@ -139,6 +141,7 @@ PyObject *core_network_from_manifest(PyObject *module, PyObject *args);
 PyObject *core_network_new(PyObject *module, PyObject *args);
 PyObject *core_memory_at(PyObject *module, PyObject *args);
 PyObject *core_memory_of(PyObject *module, PyObject *object);
+PyObject *core_tensor_of(PyObject *module, PyObject *args);
 PyObject *core_keymap_from_json(PyObject *module, PyObject *args);
 PyObject *core_report(lds_report *report);
 

@@ -76,6 +76,7 @@ static PyMethodDef core_methods[] = {
     {"dtype", core_dtype, METH_O, NULL},
     {"memory_at", core_memory_at, METH_VARARGS, NULL},
     {"memory_of", core_memory_of, METH_O, NULL},
+    {"tensor_of", core_tensor_of, METH_VARARGS, NULL},
     {"convert", core_convert, METH_VARARGS, NULL},
     {"network_new", core_network_new, METH_VARARGS, NULL},
     {"network_from_checkpoint", core_network_from_checkpoint, METH_VARARGS, NULL},

@@ -158,32 +158,6 @@ lds_network *core_network_of(network_object *self)
     return network;
 }
 
-/* The caller's shape as numbers, to be freed with PyMem_Free(). A list may change while its items are asked. */
-static uint64_t *take_shape(core_state *state, PyObject *object, Py_ssize_t *n_dims)
-{
-    core_number extent = {.state = state, .name = "shape", .most = UINT64_MAX};
-    PyObject *items = PySequence_Tuple(object);
-    if (!items) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError))
-            PyErr_Format(PyExc_TypeError, "expected a shape: a sequence of integers, found %R", object);
-        return NULL;
-    }
-    *n_dims = PyTuple_GET_SIZE(items);
-    uint64_t *shape = PyMem_Calloc((size_t)*n_dims + 1, sizeof *shape);
-    if (!shape)
-        PyErr_NoMemory();
-    for (Py_ssize_t d = 0; shape && d < *n_dims; d++) {
-        if (core_take_number(PyTuple_GET_ITEM(items, d), &extent)) {
-            shape[d] = extent.value;
-        } else {
-            PyMem_Free(shape);
-            shape = NULL;
-        }
-    }
-    Py_DECREF(items);
-    return shape;
-}
-
 /* _add(name, shape, dtype, kind, a, b, lo, hi) */
 PyObject *core_network_add(PyObject *self, PyObject *args)
 {
@@ -198,7 +172,7 @@ PyObject *core_network_add(PyObject *self, PyObject *args)
     init.kind = (lds_init_kind)kind;
     int dtype = core_dtype_of(n->state, dtype_object);
     Py_ssize_t n_dims;
-    uint64_t *shape = dtype < 0 ? NULL : take_shape(n->state, shape_object, &n_dims);
+    uint64_t *shape = dtype < 0 ? NULL : core_take_shape(n->state, shape_object, &n_dims);
     lds_builder *builder = shape ? begin_building(n) : NULL;
     PyObject *result = NULL;
     if (builder) {

@@ -237,6 +237,46 @@ PyObject *core_memory_at(PyObject *module, PyObject *args)
     return core_bytes_at(PyModule_GetState(module), (void *)(uintptr_t)address, nbytes, owner);
 }
 
+/* A new tensor of these elements. */
+static PyObject *copy_bytes(core_state *state, lds_dtype dtype, Py_ssize_t n_dims, const uint64_t *shape,
+                            const Py_buffer *bytes)
+{
+    uint64_t n_bits = lds_dtype_bits(dtype);
+    bool fits = n_dims <= MAX_DIMS;
+    for (Py_ssize_t d = 0; fits && d < n_dims; d++)
+        fits = !__builtin_mul_overflow(n_bits, shape[d], &n_bits);
+    if (!fits || n_bits % 8 || n_bits / 8 != (uint64_t)bytes->len)
+        return PyErr_Format(PyExc_ValueError, "the shape and the dtype are not those of %zd bytes",
+                            bytes->len);
+    tensor_object *tensor = core_tensor_new(state, dtype, (uint32_t)n_dims, shape, n_bits / 8, true);
+    if (tensor && n_bits) {
+        Py_BEGIN_ALLOW_THREADS;
+        memcpy(tensor->data, bytes->buf, (size_t)bytes->len);
+        Py_END_ALLOW_THREADS;
+    }
+    return (PyObject *)tensor;
+}
+
+/* tensor_of(dtype, shape, bytes): what a pickle is made into. */
+PyObject *core_tensor_of(PyObject *module, PyObject *args)
+{
+    core_state *state = PyModule_GetState(module);
+    PyObject *dtype_object, *shape_object, *tensor = NULL;
+    Py_buffer bytes;
+    if (!PyArg_ParseTuple(args, "OOy*:tensor_of", &dtype_object, &shape_object, &bytes))
+        return NULL;
+    int dtype = core_dtype_of(state, dtype_object);
+    Py_ssize_t n_dims;
+    uint64_t *shape = dtype > 0 ? core_take_shape(state, shape_object, &n_dims) : NULL;
+    if (shape)
+        tensor = copy_bytes(state, (lds_dtype)dtype, n_dims, shape, &bytes);
+    else if (!dtype)
+        PyErr_SetString(PyExc_TypeError, "expected a dtype, found None");
+    PyMem_Free(shape);
+    PyBuffer_Release(&bytes);
+    return tensor;
+}
+
 /* Through a tensor of bytes, whose letter every reader knows. */
 static PyObject *get_raw(PyObject *self, void *unused)
 {
@@ -361,8 +401,8 @@ static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy
 
 static PyObject *copy_tensor(tensor_object *t)
 {
-    uint64_t shape[64];
-    for (int d = 0; d < t->n_dims && d < 64; d++)
+    uint64_t shape[MAX_DIMS];
+    for (int d = 0; d < t->n_dims && d < MAX_DIMS; d++)
         shape[d] = (uint64_t)shape_of(t)[d];
     tensor_object *copy =
         core_tensor_new(t->state, t->dtype, (uint32_t)t->n_dims, shape, (uint64_t)t->nbytes, true);
@@ -490,6 +530,43 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
     return array;
 }
 
+static PyObject *tensor_copy(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return copy_tensor((tensor_object *)self);
+}
+
+static PyObject *tensor_reduce(PyObject *self, PyObject *protocol)
+{
+    PyObject *args = PyTuple_Pack(2, self, protocol);
+    PyObject *reduced = args ? core_call("loadstone._value", "reduced", args) : NULL;
+    Py_XDECREF(args);
+    return reduced;
+}
+
+static PyObject *tensor_item(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return core_call("loadstone._value", "item", self);
+}
+
+/* Without these, Python would take the bytes for digits. */
+static PyObject *tensor_float(PyObject *self)
+{
+    PyObject *value = tensor_item(self, NULL);
+    PyObject *number = value ? PyNumber_Float(value) : NULL;
+    Py_XDECREF(value);
+    return number;
+}
+
+static PyObject *tensor_int(PyObject *self)
+{
+    PyObject *value = tensor_item(self, NULL);
+    PyObject *number = value ? PyNumber_Long(value) : NULL;
+    Py_XDECREF(value);
+    return number;
+}
+
 static Py_ssize_t tensor_length(PyObject *self)
 {
     tensor_object *t = (tensor_object *)self;
@@ -515,6 +592,14 @@ static PyMethodDef tensor_methods[] = {
      "What from_dlpack() of NumPy, PyTorch and JAX calls."},
     {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
+    {"item", tensor_item, METH_NOARGS,
+     "item($self, /)\n--\n\nThe value of a tensor of one element: a bool, an int, a float or a complex.\n\n"
+     "Raises ValueError if it has another number of elements, and UnsupportedError for dtypes that are only "
+     "carried."},
+    {"__copy__", tensor_copy, METH_NOARGS, "__copy__($self, /)\n--\n\nA tensor in memory of its own."},
+    {"__deepcopy__", tensor_copy, METH_O,
+     "__deepcopy__($self, memo, /)\n--\n\nA tensor in memory of its own."},
+    {"__reduce_ex__", tensor_reduce, METH_O, "__reduce_ex__($self, protocol, /)\n--\n\nWhat pickle calls."},
     {NULL},
 };
 
@@ -536,6 +621,8 @@ static PyType_Slot tensor_slots[] = {
     {Py_tp_repr, tensor_repr},
     {Py_tp_methods, tensor_methods},
     {Py_tp_getset, tensor_getset},
+    {Py_nb_float, tensor_float},
+    {Py_nb_int, tensor_int},
     {Py_mp_length, tensor_length},
     {Py_bf_getbuffer, tensor_get_buffer},
     {0, NULL},

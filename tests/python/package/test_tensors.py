@@ -1,9 +1,11 @@
 """Tensors as NumPy, PyTorch, JAX and the buffer protocol have them, and how long they live."""
 
+import copy
 import gc
 import hashlib
 import importlib.util
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 from loadstone import dtypes
 from plain import run
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import SAVED, TORCH, torch_bytes
 
 
@@ -103,6 +105,57 @@ def test_jax_reads_tensors(path):
     done = run("-c", JAX, path, *names)
     expected = [f"{name} {name} {torch_bytes(load_file(path)[name]).hex()}" for name in names]
     assert done.stdout.splitlines() == 2 * expected, done.stderr
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_tensors_are_pickled_with_their_bytes(path, protocol):
+    for name, tensor in loadstone.load(path).items():
+        again = pickle.loads(pickle.dumps(tensor, protocol))
+        assert (again.dtype, again.shape) == (tensor.dtype, tensor.shape), name
+        assert bytes(again.raw) == bytes(tensor.raw), name
+
+
+def test_bytes_are_sent_beside_a_pickle(path):
+    tensor, buffers = loadstone.load(path)["float64"], []
+    data = pickle.dumps(tensor, 5, buffer_callback=buffers.append)
+    assert len(data) < 200
+    assert bytes(pickle.loads(data, buffers=buffers).raw) == bytes(tensor.raw)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "data"),
+    [("f32", (2,), b"1234"), ("f32", (2**40, 2**40), b""), ("f4", (3,), b"1"), ("i8", [1] * 65, b"1")],
+)
+def test_a_pickle_that_contradicts_itself_is_refused(dtype, shape, data):
+    with pytest.raises(ValueError, match=f"the shape and the dtype are not those of {len(data)} bytes"):
+        loadstone._core.tensor_of(dtype, shape, data)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_have_memory_of_their_own(path, copied):
+    weights = loadstone.load(path)
+    for name, tensor in weights.items():
+        again = copied(tensor)
+        assert (again.dtype, again.shape, bytes(again.raw)) == (tensor.dtype, tensor.shape, bytes(tensor.raw))
+        assert again.data_ptr != tensor.data_ptr, name
+    mine = loadstone.load(path, out={"int8": np.zeros((3, 4, 5, 6), np.int8)})["int8"]
+    assert bytes(copied(mine).raw) == bytes(weights["int8"].raw)
+
+
+def test_one_element_is_a_number(tmp_path):
+    one = {name: torch.tensor([[52]]).to(dtype) for name, dtype in TORCH.items() if name in SAVED}
+    save_file(one, tmp_path / "one.safetensors")
+    for name, tensor in loadstone.load(tmp_path / "one.safetensors").items():
+        value = one[name].item()
+        assert (tensor.item(), type(tensor.item())) == (value, type(value)), name
+        if name != "complex64":
+            assert (int(tensor), float(tensor)) == (int(value), float(value)), name
+    digits = loadstone._core.tensor_of("uint8", (2,), b"42")
+    for number in (int, float, complex, loadstone.Tensor.item):
+        with pytest.raises(ValueError, match=r"expected a tensor of one element, found shape \[2\]"):
+            number(digits)
+    with pytest.raises(loadstone.UnsupportedError, match="float8_e8m0fnu is only carried"):
+        loadstone._core.tensor_of("float8_e8m0fnu", (), b"1").item()
 
 
 def test_views_outlive_weights_and_file(path, tmp_path):
