@@ -83,15 +83,18 @@ def convert_dtype(
     """Convert an array to another float dtype, as loads do: to nearest, ties to even, as PyTorch does.
 
     array is a NumPy array, a Tensor, or what numpy.asarray takes; it is copied first if it is not
-    C-contiguous. dtype is any float of loadstone.dtypes. out, if given, is written to and returned: a
-    C-contiguous array of the shape and dtype of the result; memory that was used before is much faster than
-    new memory. threads is 1 to 1024; None: as many as this process may use and the array is worth.
+    C-contiguous or in another byte order. dtype is any float of loadstone.dtypes. out, if given, is written
+    to and returned: a C-contiguous array of the shape and dtype of the result; memory that was used before is
+    much faster than new memory. threads is 1 to 1024; None: as many as this process may use and the array is
+    worth.
 
     Raises ImportError without NumPy, UnsupportedError unless both dtypes are floats of loadstone.dtypes or
     the same, ArgumentError for threads out of range, and ValueError for an out of another shape or dtype, one
     that cannot be written to, or one that overlaps array.
     """
     source = np.asarray(array, order="C")
+    if not source.dtype.isnative:
+        source = source.astype(source.dtype.newbyteorder("="))
     target = _our_dtype(dtype)
     if target is None:
         raise TypeError("expected a dtype, found None")
@@ -102,10 +105,10 @@ def convert_dtype(
         raise TypeError(f"out: expected a NumPy array, found {type(out).__name__}")
     elif not out.flags.writeable:
         raise ValueError("out: expected a writable array, found one that is read-only")
-    elif out.dtype != wanted or out.shape != source.shape or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out: expected a C-contiguous array of {target} {source.shape}, found {out.dtype} {out.shape}"
-        )
+    elif out.dtype != wanted or out.shape != source.shape:
+        raise ValueError(f"out: expected {target} {source.shape}, found {out.dtype} {out.shape}")
+    elif not out.flags.c_contiguous:
+        raise ValueError(f"out: expected a C-contiguous array, found strides {out.strides}")
     if threads is not None and threads not in range(1, 1025):
         raise ArgumentError(f"threads: expected 1 to 1024, found {threads!r}")
     _core.convert(out, target, source, _our_dtype(source.dtype), 0 if threads is None else threads)

@@ -43,8 +43,10 @@ def test_convert_dtype_refuses():
     assert loadstone.convert_dtype(np.float32(1.5), "bf16").shape == ()
     with pytest.raises(loadstone.UnsupportedError):
         loadstone.convert_dtype(array, "int32")
-    with pytest.raises(ValueError, match="out: expected"):
+    with pytest.raises(ValueError, match=r"^out: expected float16 \(4, 4\), found float16 \(16,\)$"):
         loadstone.convert_dtype(array, "float16", out=np.zeros(16, np.float16))
+    with pytest.raises(ValueError, match=r"^out: expected a C-contiguous array, found strides \(2, 8\)$"):
+        loadstone.convert_dtype(array, "float16", out=np.zeros((4, 4), np.float16).T)
     memory = np.zeros(100, np.uint8)
     with pytest.raises(ValueError, match="do not overlap"):
         loadstone.convert_dtype(memory[:64].view(np.float32), "float16", out=memory[2:34].view(np.float16))
@@ -56,3 +58,10 @@ def test_convert_dtype_refuses():
     fixed.flags.writeable = False
     with pytest.raises(ValueError, match=r"^out: expected a writable array, found one that is read-only$"):
         loadstone.convert_dtype(array, "float16", out=fixed)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_convert_dtype_of_the_other_byte_order(dtype):
+    values = np.arange(6, dtype=dtype).reshape(2, 3)
+    swapped = values.astype(values.dtype.newbyteorder())
+    assert np.array_equal(loadstone.convert_dtype(swapped, "float32"), values)
