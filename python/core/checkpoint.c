@@ -141,7 +141,7 @@ static PyObject *checkpoint_subscript(PyObject *self, PyObject *name)
     const lds_tensor *tensor;
     int found = find(self, name, &tensor);
     if (!found)
-        PyErr_SetObject(PyExc_KeyError, name);
+        core_fail_key(name);
     return found > 0 ? core_checkpoint_tensor_new((checkpoint_object *)self, tensor) : NULL;
 }
 

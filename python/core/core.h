@@ -80,6 +80,8 @@ typedef struct tensor_object {
 /* errors.c. All set an exception and return NULL. */
 PyObject *core_fail(core_state *state, const lds_error *err);
 PyObject *core_fail_with_report(core_state *state, const lds_error *err, PyObject *report);
+/* A KeyError. */
+PyObject *core_fail_key(PyObject *key);
 /* An ArgumentError of the extension's own. */
 PyObject *core_fail_argument(core_state *state, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

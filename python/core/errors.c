@@ -37,6 +37,16 @@ PyObject *core_fail(core_state *state, const lds_error *err)
     return core_fail_with_report(state, err, NULL);
 }
 
+/* Set by itself, None would be no argument of the exception, and a tuple several. */
+PyObject *core_fail_key(PyObject *key)
+{
+    PyObject *args = PyTuple_Pack(1, key);
+    if (args)
+        PyErr_SetObject(PyExc_KeyError, args);
+    Py_XDECREF(args);
+    return NULL;
+}
+
 PyObject *core_fail_argument(core_state *state, const char *format, ...)
 {
     lds_error err = LDS_ERROR_INIT;

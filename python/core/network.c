@@ -49,7 +49,7 @@ static lds_param *find_or_fail(network_object *self, PyObject *name)
 {
     lds_param *param = find(self, name);
     if (!param && !PyErr_Occurred())
-        PyErr_SetObject(PyExc_KeyError, name);
+        core_fail_key(name);
     return param;
 }
 
@@ -139,7 +139,7 @@ static PyObject *network_tensor(PyObject *self, PyObject *name)
     lds_param *param = find_or_fail((network_object *)self, name);
     PyObject *tensor = param ? core_network_tensor((network_object *)self, param) : NULL;
     if (!tensor && !PyErr_Occurred())
-        PyErr_SetObject(PyExc_KeyError, name);
+        core_fail_key(name);
     return tensor;
 }
 

@@ -31,8 +31,9 @@ def test_checkpoint_is_a_mapping_in_file_order(path):
     assert "größe ✓" in checkpoint
     for name in ("nothing", 3, "\0", "\ud800", None):
         assert name not in checkpoint
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError) as caught:
             checkpoint[name]
+        assert caught.value.args == (name,)
     for name, tensor in checkpoint.items():
         assert tensor.name == name
         assert list(tensor.shape) == header[name]["shape"]
