@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, TypeVar
 
+    from typing_extensions import Self
+
     from ._load import Checkpoint, Progress
 
     _Made = TypeVar("_Made")
@@ -53,7 +55,7 @@ class KeyMap(_core.KeyMap):
     __slots__ = ("_origin",)
     _origin: str
 
-    def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> KeyMap:
+    def __new__(cls, rules: Iterable[dict[str, Any]] = ()) -> Self:
         import json
 
         if isinstance(rules, (str, bytes, os.PathLike)):
@@ -66,7 +68,7 @@ class KeyMap(_core.KeyMap):
         return self
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> KeyMap:
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """From a key map file, {"rules": [...]} in JSON.
 
         Raises NotFoundError or FileError if it cannot be read, and what KeyMap() raises.
@@ -107,7 +109,7 @@ class Network(_core.Network, _Parameters):
 
     __slots__ = ()
 
-    def __new__(cls, dtype: Any = "float32") -> Network:
+    def __new__(cls, dtype: Any = "float32") -> Self:
         return _core.network_new(cls, dtype)
 
     @classmethod
@@ -117,7 +119,7 @@ class Network(_core.Network, _Parameters):
         dtype: Any = None,
         *,
         key_map: KeyMap | Iterable[dict[str, Any]] | None = None,
-    ) -> Network:
+    ) -> Self:
         """One parameter for each tensor. Floats become dtype; None keeps each one's own.
 
         With a key map, the names and shapes are what it makes of the tensors'. A path is opened as open()
@@ -129,7 +131,7 @@ class Network(_core.Network, _Parameters):
         return _core.network_from_checkpoint(cls, _opened(checkpoint), as_key_map(key_map), dtype)
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Network:
+    def from_config(cls, path: str | os.PathLike[str], dtype: Any = None) -> Self:
         """From the config.json of a model's directory; docs/architectures.md lists what is known.
 
         dtype is that of all floats but those that the class keeps in float32; None: as the class makes them.
@@ -144,7 +146,7 @@ class Network(_core.Network, _Parameters):
             raise
 
     @classmethod
-    def from_manifest(cls, path: str | os.PathLike[str]) -> Network:
+    def from_manifest(cls, path: str | os.PathLike[str]) -> Self:
         """From a manifest file (docs/manifest.md).
 
         Raises NotFoundError or FileError if it cannot be read, and MalformedError, which says where.
@@ -283,7 +285,7 @@ class Network(_core.Network, _Parameters):
                 bar.close()
         return Report(values)
 
-    def to(self, dtype: Any) -> Network:
+    def to(self, dtype: Any) -> Self:
         """Make every float parameter dtype, in place; all or none. Returns the network.
 
         Tensors asked for before keep the old values. Raises UnsupportedError if dtype is no float, and
@@ -292,11 +294,11 @@ class Network(_core.Network, _Parameters):
         self._to(dtype)
         return self
 
-    def half(self) -> Network:
+    def half(self) -> Self:
         """to("float16")"""
         return self.to("float16")
 
-    def float(self) -> Network:
+    def float(self) -> Self:
         """to("float32")"""
         return self.to("float32")
 

@@ -34,6 +34,9 @@ reveal_type(memoryview(tensor))  # memoryview[int]
 reveal_type(bytes(tensor))  # bytes
 reveal_type(loadstone.Network("bfloat16"))  # loadstone._network.Network
 reveal_type(loadstone.dtypes.bfloat16)  # loadstone.dtypes.DType
+class Mine(loadstone.Network): ...
+reveal_type(Mine("float16").half())  # use.Mine
+reveal_type(Mine.from_checkpoint(checkpoint))  # use.Mine
 loadstone.lod  # error: Module has no attribute "lod"
 """
 
