@@ -107,6 +107,13 @@ static Py_ssize_t tensor_length(PyObject *self)
     return n;
 }
 
+/* It is there, whatever its length. */
+static int tensor_bool(PyObject *self)
+{
+    (void)self;
+    return 1;
+}
+
 /* ---- reading ---- */
 
 static bool is_whole(const core_selection *s)
@@ -261,6 +268,7 @@ static PyType_Slot tensor_slots[] = {
     {Py_tp_repr, tensor_repr},
     {Py_tp_methods, tensor_methods},
     {Py_tp_getset, tensor_getset},
+    {Py_nb_bool, tensor_bool},
     {Py_mp_length, tensor_length},
     {Py_mp_subscript, tensor_subscript},
     {0, NULL},

@@ -567,6 +567,15 @@ static PyObject *tensor_int(PyObject *self)
     return number;
 }
 
+/* As NumPy and PyTorch have it: not whether there is something, which the length would say. */
+static int tensor_bool(PyObject *self)
+{
+    PyObject *value = tensor_item(self, NULL);
+    int is_true = value ? PyObject_IsTrue(value) : -1;
+    Py_XDECREF(value);
+    return is_true;
+}
+
 static Py_ssize_t tensor_length(PyObject *self)
 {
     tensor_object *t = (tensor_object *)self;
@@ -623,6 +632,7 @@ static PyType_Slot tensor_slots[] = {
     {Py_tp_getset, tensor_getset},
     {Py_nb_float, tensor_float},
     {Py_nb_int, tensor_int},
+    {Py_nb_bool, tensor_bool},
     {Py_mp_length, tensor_length},
     {Py_bf_getbuffer, tensor_get_buffer},
     {0, NULL},

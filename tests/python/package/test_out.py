@@ -149,7 +149,8 @@ def test_a_network_that_lies_in_its_own_tensors_is_freed(path):
 
 def values_of(network, name):
     parameter = network[name]
-    return parameter.dtype, parameter.data_ptr, parameter.tensor and bytes(parameter.tensor.raw)
+    values = None if parameter.tensor is None else bytes(parameter.tensor.raw)
+    return parameter.dtype, parameter.data_ptr, values
 
 
 @pytest.fixture

@@ -150,12 +150,19 @@ def test_one_element_is_a_number(tmp_path):
         assert (tensor.item(), type(tensor.item())) == (value, type(value)), name
         if name != "complex64":
             assert (int(tensor), float(tensor)) == (int(value), float(value)), name
+        assert bool(tensor) is True
+    assert bool(loadstone._core.tensor_of("bfloat16", (), bytes(2))) is False
     digits = loadstone._core.tensor_of("uint8", (2,), b"42")
-    for number in (int, float, complex, loadstone.Tensor.item):
+    for number in (int, float, complex, bool, loadstone.Tensor.item):
         with pytest.raises(ValueError, match=r"expected a tensor of one element, found shape \[2\]"):
             number(digits)
     with pytest.raises(loadstone.UnsupportedError, match="float8_e8m0fnu is only carried"):
         loadstone._core.tensor_of("float8_e8m0fnu", (), b"1").item()
+
+
+def test_a_tensor_of_a_checkpoint_is_there_whatever_is_in_it(path):
+    checkpoint = loadstone.open(path)
+    assert all(bool(checkpoint.get(name)) for name in ("scalar", "empty", "float32"))
 
 
 def test_views_outlive_weights_and_file(path, tmp_path):
