@@ -245,7 +245,7 @@ class Network(_core.Network, _Parameters):
         if out is not None:
             from ._out import Binding
 
-            binding = Binding(self, out)
+            binding = Binding(self, out, only)
         if progress is True:
             from ._progress import make_bar
 

@@ -26,16 +26,19 @@ _KINDS = {
 class Binding:
     """Parameters in the caller's memory: for good, unless undo() puts them back.
 
-    All memory is looked at before the first parameter is moved.
+    All memory is looked at before the first parameter is moved. names are the globs of what is to be loaded,
+    none for all.
     """
 
-    def __init__(self, network: Network, out: Mapping[str, Any]):
+    def __init__(self, network: Network, out: Mapping[str, Any], names: tuple[str, ...] = ()):
         if not hasattr(out, "items"):
             raise TypeError(f"out: expected a mapping from names to memory, found {type(out).__name__}")
         self._network = network
         self._before: list[tuple[_Buffer, DType, _core.Tensor | None]] = []
         buffers = [_Buffer(network, name, value) for name, value in out.items()]
         _check_apart(buffers)
+        if names:
+            _check_wanted(network, buffers, names)
         try:
             for buffer in buffers:
                 parameter = network[buffer.name]
@@ -77,6 +80,17 @@ def _check_apart(buffers: list[_Buffer]) -> None:
             buffer.refuse("memory of its own", f"memory that {last.name} has some of")
         if buffer.memory.nbytes:
             last = buffer
+
+
+def _check_wanted(network: Network, buffers: list[_Buffer], names: tuple[str, ...]) -> None:
+    """Refuse memory that would not be filled: what is in it would pass for weights."""
+    from fnmatch import fnmatchcase
+
+    wanted = [name for name in network if any(fnmatchcase(name, glob) for glob in names)]
+    roots = {network[name].tied_to or name for name in wanted}
+    for buffer in buffers:
+        if buffer.root not in roots:
+            buffer.refuse("a name that names= has, too", "none")
 
 
 class _Buffer:

@@ -312,6 +312,21 @@ def test_what_does_not_fit_is_refused(path, name, memory, message):
         loadstone.load(path, out={name: memory})
 
 
+def test_memory_that_would_not_be_filled_is_refused(two):
+    path, _, network = two
+    mine = {"a": np.zeros((8, 8), np.float32), "b": np.zeros(64, np.float32)}
+    with pytest.raises(
+        loadstone.ArgumentError, match=r"^out: b: expected a name that names= has, too, found none$"
+    ):
+        loadstone.load(path, names=["a"], out=mine)
+    loadstone.load(path, names=["[ab]"], out=mine)
+    assert mine["b"].tolist() == [1] * 64
+    network.tie("head", "a")
+    mine["a"][:] = 0
+    network.load_into(path, names=["head"], strict=False, out={"a": mine["a"]})
+    assert network["a"].data_ptr == mine["a"].ctypes.data
+
+
 def test_names_that_are_not_there(path):
     with pytest.raises(TypeError, match="out: expected a mapping from names to memory, found list"):
         loadstone.load(path, out=[bytearray(4)])
