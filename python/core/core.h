@@ -73,7 +73,6 @@ typedef struct tensor_object {
     lds_dtype dtype;
     int n_dims;
     Py_ssize_t nbytes;
-    Py_ssize_t numel;
     Py_ssize_t dims[]; /* shape, strides in bytes, strides in elements */
 } tensor_object;
 

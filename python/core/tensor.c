@@ -60,26 +60,35 @@ static Py_ssize_t *steps_of(tensor_object *self)
     return self->dims + 2 * self->n_dims;
 }
 
-/* Strides of what is empty are those of extents of one: some readers multiply them all. */
+/*
+ * Strides of what is empty are those of extents of one: some readers multiply them all. Its other extents may be so
+ * large that they have no product, and that strides mean nothing.
+ */
 static void set_dims(tensor_object *self, const uint64_t *shape)
 {
-    Py_ssize_t step = 1, element_nbytes = (Py_ssize_t)lds_dtype_bits(self->dtype) / 8;
-    self->numel = 1;
+    size_t step = 1, element_nbytes = lds_dtype_bits(self->dtype) / 8;
     for (int d = self->n_dims; d-- > 0;) {
         shape_of(self)[d] = (Py_ssize_t)shape[d];
-        steps_of(self)[d] = step;
-        strides_of(self)[d] = step * element_nbytes;
-        self->numel *= (Py_ssize_t)shape[d];
+        steps_of(self)[d] = (Py_ssize_t)step;
+        strides_of(self)[d] = (Py_ssize_t)(step * element_nbytes);
         if (shape[d])
-            step *= (Py_ssize_t)shape[d];
+            step *= shape[d];
     }
+}
+
+static bool has_large_extent(uint32_t n_dims, const uint64_t *shape)
+{
+    for (uint32_t d = 0; d < n_dims; d++)
+        if (shape[d] > PY_SSIZE_T_MAX)
+            return true;
+    return false;
 }
 
 tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
                                uint64_t nbytes, bool has_own_memory)
 {
     enum { ALIGNMENT = 64 };
-    if (nbytes > PY_SSIZE_T_MAX - ALIGNMENT) {
+    if (nbytes > PY_SSIZE_T_MAX - ALIGNMENT || has_large_extent(n_dims, shape)) {
         PyErr_NoMemory();
         return NULL;
     }
@@ -401,7 +410,7 @@ static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy
 
 static PyObject *copy_tensor(tensor_object *t)
 {
-    uint64_t shape[MAX_DIMS];
+    uint64_t shape[MAX_DIMS] = {0}; /* no tensor has more */
     for (int d = 0; d < t->n_dims && d < MAX_DIMS; d++)
         shape[d] = (uint64_t)shape_of(t)[d];
     tensor_object *copy =

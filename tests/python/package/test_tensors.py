@@ -4,6 +4,7 @@ import copy
 import gc
 import hashlib
 import importlib.util
+import json
 import os
 import pickle
 import sys
@@ -163,6 +164,22 @@ def test_one_element_is_a_number(tmp_path):
 def test_a_tensor_of_a_checkpoint_is_there_whatever_is_in_it(path):
     checkpoint = loadstone.open(path)
     assert all(bool(checkpoint.get(name)) for name in ("scalar", "empty", "float32"))
+
+
+def test_an_empty_tensor_may_have_any_extents(tmp_path):
+    header = {
+        "a": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]},
+        "b": {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]},
+    }
+    text = json.dumps(header).encode()
+    path = tmp_path / "empty.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    for tensors in (loadstone.load(path), loadstone.open(path)):
+        assert tensors["a"].shape == (0, 2**62, 2**62)
+        assert torch.from_dlpack(tensors["a"]).numel() == 0
+    for read in (lambda: loadstone.load(path)["b"], loadstone.open(path)["b"].read):
+        with pytest.raises(MemoryError):  # no index of Python's reaches so far
+            read()
 
 
 def test_views_outlive_weights_and_file(path, tmp_path):
