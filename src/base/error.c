@@ -37,6 +37,27 @@ const char *lds_status_name(lds_status status)
     }
 }
 
+/*
+ * Names are cut to size, in messages and at the end of one, without a look at their characters: what is left of
+ * one that was cut goes. Bytes that were never UTF-8, as a path may have them, stay.
+ */
+static void drop_cut_characters(char *text)
+{
+    char *out = text;
+    for (const char *p = text; *p;) {
+        uint8_t lead = (uint8_t)*p;
+        size_t n = 1, whole = lead < 0xC2 || lead > 0xF4 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+        while (n < whole && (p[n] & 0xC0) == 0x80)
+            n++;
+        if (n == whole) {
+            memmove(out, p, n);
+            out += n;
+        }
+        p += n;
+    }
+    *out = 0;
+}
+
 /* A message is one line, whatever names a file brings in. */
 static void keep_to_one_line(char *text)
 {
@@ -53,6 +74,7 @@ static void fill(lds_error *err, lds_status status, const char *format, va_list 
     err->file_nbytes = 0;
     err->tensor_nbytes = 0;
     vsnprintf(err->message, sizeof err->message, format, args);
+    drop_cut_characters(err->message);
     keep_to_one_line(err->message);
 }
 
@@ -138,6 +160,8 @@ lds_status lds_error_context(lds_error *err, lds_status status, const char *file
         err->tensor_nbytes = (uint32_t)strlen(err->message) - (file ? err->file_nbytes + 2 : 0);
         append(err, ": ");
     }
+    size_t n = strlen(err->message);
     append(err, "%s", message);
+    drop_cut_characters(err->message + n);
     return err->code;
 }

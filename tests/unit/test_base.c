@@ -47,6 +47,29 @@ static void a_message_is_one_line(void **state)
     assert_int_equal(err.tensor_nbytes, 5);
 }
 
+static void a_message_has_no_parts_of_characters(void **state)
+{
+    (void)state;
+    lds_error err = LDS_ERROR_INIT;
+    lds_fail_at(&err, LDS_ERR_NAME, 3, "expected x, found \"%.7s\"", "\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82");
+    assert_string_equal(err.message, "expected x, found \"\xC3\xA9\xE2\x82\xAC\" (at byte 3)");
+
+    char text[1200] = {0};
+    for (size_t i = 0; i + 2 < sizeof text; i += 2)
+        memcpy(text + i, "\xC3\xA9", 2);
+    for (size_t shift = 0; shift < 2; shift++) {
+        lds_fail(&err, LDS_ERR_NAME, "%.*s%s", (int)shift, "x", text);
+        assert_int_equal(strlen(err.message), 1022 + shift);
+        lds_error_context(&err, LDS_ERR_NAME, "f", NULL);
+        assert_int_equal(strlen(err.message), 1023 - shift);
+    }
+
+    /* A path of no encoding is told as it is. */
+    lds_fail(&err, LDS_ERR_NAME, "no");
+    lds_error_context(&err, LDS_ERR_NAME, "a\xFF\xC3", NULL);
+    assert_string_equal(err.message, "a\xFF\xC3: no");
+}
+
 static void error_may_be_null(void **state)
 {
     (void)state;
@@ -107,6 +130,7 @@ int main(void)
         cmocka_unit_test(error_names_file_tensor_and_byte),
         cmocka_unit_test(error_shortens_long_paths_at_a_character),
         cmocka_unit_test(a_message_is_one_line),
+        cmocka_unit_test(a_message_has_no_parts_of_characters),
         cmocka_unit_test(error_may_be_null),
         cmocka_unit_test(every_status_has_its_name),
         cmocka_unit_test(names_find_what_was_added),
