@@ -323,8 +323,8 @@ LDS_API LDS_MUST_CHECK lds_status lds_tensor_read(const lds_checkpoint *checkpoi
  * values that alloc got and gave.
  *
  * alloc returns nbytes (never 0) of memory at a multiple of alignment (a power of two, at most 2 MiB), or
- * NULL, which fails the load with LDS_ERR_MEMORY. The contents may be anything. One block holds many
- * parameters.
+ * NULL, which fails the load with LDS_ERR_MEMORY; a block that is not aligned so is freed, and fails it with
+ * LDS_ERR_ARGUMENT. The contents may be anything. One block holds many parameters.
  */
 typedef struct lds_allocator {
     void *ctx;

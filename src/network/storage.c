@@ -100,9 +100,15 @@ static lds_status take_from_allocator(lds_storage **storage, size_t nbytes, cons
     LDS_TRY(lds_calloc(&copy, 1, sizeof *copy, err));
     *copy = *allocator;
     void *p = copy->alloc(copy->ctx, nbytes, ALIGNMENT);
-    if (p)
+    if (p && (uintptr_t)p % ALIGNMENT == 0)
         return own(storage, p, nbytes, release_allocated, copy, err);
+    if (p)
+        copy->free(copy->ctx, p, nbytes);
     free(copy);
+    if (p)
+        return lds_fail(err, LDS_ERR_ARGUMENT,
+                        "expected memory at a multiple of %d from the caller's allocator, found it at %p",
+                        ALIGNMENT, p);
     return lds_fail(err, LDS_ERR_MEMORY, "out of memory: the caller's allocator refused %zu bytes", nbytes);
 }
 

@@ -91,6 +91,32 @@ static void an_allocator_may_refuse(void **state)
     assert_string_equal(err.message, "out of memory: the caller's allocator refused 1000 bytes");
 }
 
+static void *misaligning_alloc(void *ctx, size_t nbytes, size_t alignment)
+{
+    (void)ctx, (void)nbytes;
+    return (void *)(5 * alignment + 64);
+}
+
+static void note_free(void *ctx, void *data, size_t nbytes)
+{
+    *(counts *)ctx = (counts){.n_frees = ((counts *)ctx)->n_frees + 1, .nbytes = nbytes, .data = data};
+}
+
+static void an_allocator_has_to_align(void **state)
+{
+    (void)state;
+    counts c = {0};
+    const lds_allocator allocator = {&c, misaligning_alloc, note_free};
+    lds_storage *s;
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_storage_new(&s, 1000, &allocator, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(
+        err.message, "expected memory at a multiple of 4096 from the caller's allocator, found it at 0x5040");
+    assert_int_equal(c.n_frees, 1);
+    assert_int_equal(c.nbytes, 1000);
+    assert_ptr_equal(c.data, (void *)0x5040);
+}
+
 static void count_release(void *ctx, void *data)
 {
     (void)data;
@@ -120,6 +146,7 @@ int main(void)
         cmocka_unit_test(impossible_sizes_are_refused),
         cmocka_unit_test(an_allocator_is_copied_and_gets_its_block_back_once),
         cmocka_unit_test(an_allocator_may_refuse),
+        cmocka_unit_test(an_allocator_has_to_align),
         cmocka_unit_test(adopted_memory_is_given_back_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
