@@ -6,7 +6,6 @@
  * Every float arrives as F32, whatever the file has: what was BF16 is converted while it is read, what was
  * F32 is mapped, not copied. The program then prints the mean and the largest magnitude of one weight.
  */
-#include <math.h>
 #include <stdio.h>
 
 #include <loadstone.h>
@@ -17,8 +16,9 @@ static void print_summary(const lds_param *weight)
     uint64_t n = lds_param_numel(weight);
     double sum = 0, largest = 0;
     for (uint64_t i = 0; i < n; i++) {
+        double magnitude = values[i] < 0 ? -values[i] : values[i];
+        largest = magnitude > largest ? magnitude : largest;
         sum += values[i];
-        largest = fmax(largest, fabs((double)values[i]));
     }
     printf("%s: %llu elements, mean %g, largest magnitude %g\n", lds_param_name(weight),
            (unsigned long long)n, n ? sum / (double)n : 0, largest);

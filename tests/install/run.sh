@@ -35,6 +35,11 @@ build_and_run() {
     ./consumer
 }
 
+for example in "$here"/../../examples/*.c; do
+    echo "$example"
+    cc "${warnings[@]}" "${flags[@]}" -o example "$example" "${libraries[@]}"
+done
+
 build_and_run cc -std=c99 -x c
 build_and_run cc -std=c11 -x c
 build_and_run c++ -std=c++11 -x c++
