@@ -121,9 +121,19 @@ static bool is_other_format(const char *name)
     return false;
 }
 
+/* What programs that download call a file until it is whole: huggingface_hub, curl and browsers, aria2. */
+static bool is_unfinished(const char *name)
+{
+    static const char *const endings[] = {".incomplete", ".part", ".crdownload", ".aria2"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (lds_path_ends_in(name, endings[i]))
+            return true;
+    return false;
+}
+
 /* The first of each kind, by name, so that the message does not depend on the directory's order. */
 typedef struct finds {
-    char variant[256], shard[256], safetensors[256], other[256];
+    char variant[256], shard[256], safetensors[256], other[256], unfinished[256];
 } finds;
 
 static void keep_first(char *kept, const char *text, size_t n)
@@ -149,6 +159,8 @@ static void look_at(finds *f, const char *name)
         keep_first(f->safetensors, name, strlen(name));
     else if (is_other_format(name))
         keep_first(f->other, name, strlen(name));
+    else if (is_unfinished(name))
+        keep_first(f->unfinished, name, strlen(name));
 }
 
 static bool found_safetensors(const finds *f)
@@ -176,6 +188,10 @@ static lds_status explain(const finds *f, const char *variant, lds_error *err)
     if (*f->safetensors)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, found %s: name that file itself", expected,
                         f->safetensors);
+    if (*f->unfinished)
+        return lds_fail(err, LDS_ERR_NOT_FOUND,
+                        "%s, found %s, a download that did not finish: start it again", expected,
+                        f->unfinished);
     return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, or a model_index.json, found none", expected);
 }
 

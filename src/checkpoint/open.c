@@ -60,7 +60,8 @@ static lds_status add_shard(lds_checkpoint *checkpoint, const char *name, lds_er
     if (lds_path_exists(path)) {
         status = add_file(checkpoint, path, err);
     } else {
-        status = lds_fail(err, LDS_ERR_NOT_FOUND, "expected the shard %s beside the index, found none", name);
+        status = lds_fail(err, LDS_ERR_NOT_FOUND,
+                          "expected the shard %s beside the index, found none: download it", name);
         lds_error_context(err, status, checkpoint->path, NULL);
     }
     free(path);

@@ -15,12 +15,14 @@ typedef enum kind {
     MESSAGE, /* text, just so */
     WEIGHTS, /* weights in another format */
     PACKED,
-    TEXT /* any */
+    ZEROS, /* which a download that takes the room of its file first leaves when it ends early */
+    TEXT   /* any */
 } kind;
 
 static const char *const advice[] = {
     [POINTER] = "run `git lfs pull`",    [PAGE] = "download it again", [MESSAGE] = "download it again",
-    [WEIGHTS] = "it has the wrong name", [PACKED] = "unpack it first", [TEXT] = "it holds no weights",
+    [WEIGHTS] = "it has the wrong name", [PACKED] = "unpack it first", [ZEROS] = "download it again",
+    [TEXT] = "it holds no weights",
 };
 
 static const struct signature {
@@ -47,6 +49,7 @@ static const struct signature {
     {"\x89HDF\r\n\x1A\n", WEIGHTS, "an HDF5 file"},
     {"\x1F\x8B\x08", PACKED, "a file compressed with gzip"},
     {"\x28\xB5\x2F\xFD", PACKED, "a file compressed with zstd"},
+    {"", ZEROS, "zeros where a header should be, as in a download that did not finish"},
     {"", TEXT, "a text file"},
 };
 
@@ -68,15 +71,24 @@ static bool is_text(const char *start, size_t n)
     return n >= HEADER_OFFSET;
 }
 
+static bool is_zeros(const char *start, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (start[i])
+            return false;
+    return n > HEADER_OFFSET;
+}
+
 /* What it is that begins with these n bytes, or NULL. */
 static const struct signature *find_signature(const char *start, size_t n)
 {
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++) {
         const struct signature *s = &signatures[i];
         size_t nbytes = strlen(s->bytes);
-        if (s->kind == PAGE   ? starts_page(s->bytes, start, n)
-            : s->kind == TEXT ? is_text(start, n)
-                              : n >= nbytes && !memcmp(s->bytes, start, nbytes))
+        if (s->kind == PAGE    ? starts_page(s->bytes, start, n)
+            : s->kind == ZEROS ? is_zeros(start, n)
+            : s->kind == TEXT  ? is_text(start, n)
+                               : n >= nbytes && !memcmp(s->bytes, start, nbytes))
             return s;
     }
     return NULL;

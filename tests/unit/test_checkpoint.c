@@ -287,7 +287,7 @@ static void an_index_and_its_shards_agree(void **state)
           "./again.safetensors: a: expected it in one file, found it in ./1.safetensors too");
     INDEX("x.json", "\"a\":\"1.safetensors\",\"z\":\"gone.safetensors\"");
     fails("x.json", LDS_ERR_NOT_FOUND,
-          "x.json: expected the shard gone.safetensors beside the index, found none");
+          "x.json: expected the shard gone.safetensors beside the index, found none: download it");
     write_text("2.safetensors", "<!doctype html>");
     INDEX("x.json", "\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"");
     fails(
@@ -399,6 +399,10 @@ static void a_directory_without_weights_is_explained(void **state)
     (void)state;
     mkdir("m", 0777);
     fails("m", LDS_ERR_NOT_FOUND, "m: " WANTED ", or a model_index.json, found none");
+    write_text("m/model.safetensors.part", "");
+    write_text("m/0a1b.incomplete", "");
+    fails("m", LDS_ERR_NOT_FOUND,
+          "m: " WANTED ", found 0a1b.incomplete, a download that did not finish: start it again");
     write_text("m/pytorch_model.bin", "PK\3\4");
     fails("m", LDS_ERR_UNSUPPORTED,
           "m: " WANTED ", found pytorch_model.bin: that format is not supported yet");

@@ -446,6 +446,10 @@ static void other_files_are_named(void **state)
         "expected a safetensors file, found a Python pickle, as PyTorch's older .bin and .pt are: it has the wrong name");
     STARTS("\x1F\x8B\x08\0\0\0\0\0\0", name, LDS_ERR_NOT_WEIGHTS,
            "expected a safetensors file, found a file compressed with gzip: unpack it first");
+    STARTS(
+        "\0\0\0\0\0\0\0\0\0\0\0\0", name, LDS_ERR_NOT_WEIGHTS,
+        "expected a safetensors file, found zeros where a header should be, as in a download that did not finish: "
+        "download it again");
     STARTS("root:x:0:0:root:/root:/bin/sh\n", "passwd", LDS_ERR_NOT_WEIGHTS,
            "expected a safetensors file, found a text file: it holds no weights");
     STARTS("a\tb\r\nc\td", name, LDS_ERR_NOT_WEIGHTS,
