@@ -55,7 +55,7 @@ static int run_help(int argc, char **argv, output *out)
 {
     if (argc > 1)
         return fail_usage(NULL, "help: expected one command, found '%s' as well", argv[1]);
-    if (argc == 0) {
+    if (argc == 0 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
         put_help(out);
         return CLI_DONE;
     }

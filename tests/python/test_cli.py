@@ -58,7 +58,7 @@ def test_version_and_help(loadstone):
     for command in ("inspect", "load", "manifest"):
         assert command in text
         assert loadstone("help", command).stdout == loadstone(command, "--help").stdout
-    assert loadstone("help").stdout == text
+    assert loadstone("help").stdout == loadstone("help", "--help").stdout == text
 
 
 @pytest.mark.parametrize(
