@@ -108,8 +108,9 @@ static void raise_file_limit(void)
 int main(int argc, char **argv)
 {
     raise_file_limit();
-    /* A closed pipe is then a failed write like any other. */
+    /* A closed pipe and the limit of file sizes (ulimit -f) are then failed writes like any other. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     output out = {0};
     int exit_code = run(argc, argv, &out);
     int print_code = print_output(&out);

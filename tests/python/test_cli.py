@@ -135,6 +135,24 @@ def test_output_that_cannot_be_written(loadstone, one):
             assert done.stderr == "loadstone: standard output: No space left on device\n"
 
 
+def test_limit_of_file_sizes(loadstone, tmp_path):
+    """An error, or a cache without an entry, and no signal that ends the program."""
+    path = tmp_path / "model.safetensors"
+    save_file({"w": torch.ones(100000)}, path)
+
+    def limited(*args):
+        command = ["sh", "-c", 'ulimit -f 8; exec "$0" load "$@"', loadstone.path, path, *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = limited("--dtype", "f16", f"--cache={tmp_path}/cache")
+    assert (done.returncode, done.stderr) == (DONE, "")
+    assert "not stored: " in done.stdout and "File too large" in done.stdout
+    many = write_many(tmp_path / "many.safetensors", 1000)
+    command = f"ulimit -f 8; '{loadstone.path}' inspect '{many}' > '{tmp_path}/out'"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (IO, "loadstone: standard output: File too large\n")
+
+
 def test_closed_pipe(loadstone, one):
     read, write = os.pipe()
     os.close(read)
