@@ -28,6 +28,9 @@
  *   - The library never prints, never aborts on input, and keeps no error state of its own.
  *   - Names are UTF-8 and end in a NUL byte. Shapes are in elements, outermost dimension first; a scalar
  *     has no dimensions. Offsets and lengths whose names end in _offset and _nbytes are in bytes.
+ *   - A pointer may be NULL only where a comment says so; elsewhere it is a mistake that the library need not
+ *     notice. The path of a checkpoint or a model, which often comes from argv or getenv(), it does look at:
+ *     LDS_ERR_ARGUMENT.
  *   - A function that frees or closes takes NULL and does nothing.
  *   - Threads: different handles may be used by different threads at once. One handle may be read by many
  *     threads at once, and written (any function that takes it as a non-const pointer) by one thread with no

@@ -53,7 +53,8 @@ lds_status lds_copy_string(char **copy, const char *text, size_t n, lds_error *e
     char *p = malloc(n + 1);
     if (!p)
         return lds_fail_memory(err, (uint64_t)n + 1);
-    memcpy(p, text, n);
+    if (n)
+        memcpy(p, text, n);
     p[n] = 0;
     *copy = p;
     return LDS_OK;

@@ -34,8 +34,8 @@ static lds_status resolve_file(lds_location *location, const char *path, lds_err
 static lds_status find_here(const char *path, bool *is_dir, lds_error *err)
 {
     struct stat st = {0};
-    if (!*path)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "expected a path, found an empty one");
+    if (!path || !*path)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected a path, found %s", path ? "an empty one" : "NULL");
     if (stat(path, &st) && !lds_path_exists(path)) {
         lds_status status = errno == ENOENT || errno == ENOTDIR ? LDS_ERR_NOT_FOUND : LDS_ERR_IO;
         lds_fail_errno(err, status, errno, "cannot be opened");

@@ -303,6 +303,10 @@ static lds_dtype default_dtype(const lds_builder *b, lds_name name)
 /* False, and full is not set, if there is an error now or was one before. */
 static bool begin_param(lds_builder *b, lds_name *full, const char *name)
 {
+    if (!b->status && !name) {
+        b->status = lds_fail(&b->error, LDS_ERR_ARGUMENT, "expected a name, found NULL");
+        return false;
+    }
     if (!b->status)
         b->status = full_name(b, full, "%s", name);
     return !b->status;
@@ -326,10 +330,13 @@ void lds_builder_add(lds_builder *builder, const char *name, lds_dtype dtype, ui
 void lds_builder_tie(lds_builder *builder, const char *name, const char *target)
 {
     lds_name full;
-    if (begin_param(builder, &full, name))
-        end_param(
-            builder, full,
-            lds_builder_insert_tied(builder, full, lds_name_of(target, strlen(target)), &builder->error));
+    if (!begin_param(builder, &full, name))
+        return;
+    end_param(
+        builder, full,
+        target ? lds_builder_insert_tied(builder, full, lds_name_of(target, strlen(target)), &builder->error)
+               : lds_fail(&builder->error, LDS_ERR_ARGUMENT,
+                          "expected the name of a parameter to tie it to, found NULL"));
 }
 
 /* ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,14 @@ void lds_load_options_init(lds_load_options *options, size_t size)
     lds_options_export(options, size, &defaults, sizeof defaults);
 }
 
+static lds_status check_globs(const char *field, const char *const *globs, size_t n, lds_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!globs || !globs[i])
+            return lds_fail(err, LDS_ERR_ARGUMENT, "options: %s: expected %zu strings, found NULL", field, n);
+    return LDS_OK;
+}
+
 lds_status lds_load_options_check(lds_load_options *checked, const lds_load_options *options, lds_error *err)
 {
     *checked = defaults;
@@ -28,6 +36,8 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
     if (checked->n_threads > MAX_THREADS)
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u", MAX_THREADS,
                         checked->n_threads);
+    LDS_TRY(check_globs("names", checked->names, checked->n_names, err));
+    LDS_TRY(check_globs("keep_f32", checked->keep_f32, checked->n_keep_f32, err));
     if (checked->allocator && (!checked->allocator->alloc || !checked->allocator->free))
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: the allocator lacks a function");
     if (checked->pool && (checked->allocator || checked->hugetlb))

@@ -174,6 +174,7 @@ static void what_is_not_a_file_is_named_and_never_waited_for(void **state)
     fails("./no", LDS_ERR_NOT_FOUND, "./no: cannot be opened: No such file or directory");
     fails("pipe/x/y", LDS_ERR_NOT_FOUND, "pipe/x/y: cannot be opened: Not a directory");
     fails("", LDS_ERR_ARGUMENT, "expected a path, found an empty one");
+    fails(NULL, LDS_ERR_ARGUMENT, "expected a path, found NULL");
 }
 
 static void damaged_files_say_what_to_do(void **state)

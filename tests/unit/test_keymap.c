@@ -370,6 +370,7 @@ static void json_that_is_no_keymap_is_refused(void **state)
     static const struct {
         const char *json, *message;
     } cases[] = {
+        {NULL, "m: expected a value, found the end of the text (at byte 0)"},
         {"", "m: expected a value, found the end of the text (at byte 0)"},
         {"[]", "m: expected an object with the field \"rules\", found an array (at byte 0)"},
         {"{}", "m: expected the field \"rules\", found the end of an object (at byte 1)"},
@@ -418,7 +419,7 @@ static void json_that_is_no_keymap_is_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         lds_keymap *keymap = (void *)1;
         lds_error err = LDS_ERROR_INIT;
-        size_t n = strlen(cases[i].json);
+        size_t n = cases[i].json ? strlen(cases[i].json) : 0;
         assert_int_equal(lds_keymap_from_json(&keymap, cases[i].json, n, "m", &err), LDS_ERR_MALFORMED);
         assert_null(keymap);
         assert_string_equal(err.message, cases[i].message);

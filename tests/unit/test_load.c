@@ -849,6 +849,15 @@ static void wrong_options_are_refused(void **state)
     o = options_init();
     o.window_nbytes = 1000;
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
+    o = options_init();
+    o.n_names = 2;
+    assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "options: names: expected 2 strings, found NULL");
+    o = options_init();
+    o.keep_f32 = (const char *const[]){"*", NULL};
+    o.n_keep_f32 = 2;
+    assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "options: keep_f32: expected 2 strings, found NULL");
     struct {
         lds_load_options known;
         uint64_t unknown;

@@ -245,6 +245,15 @@ static void parameters_that_cannot_be_are_refused(void **state)
     lds_builder_enter(b, "scope");
     lds_builder_add(b, "", LDS_F32, 0, NULL, NULL);
     assert_refused(b, LDS_ERR_ARGUMENT, "scope.: expected a name, found an empty one");
+    b = new_builder(LDS_F32);
+    lds_builder_add(b, NULL, LDS_F32, 0, NULL, NULL);
+    assert_refused(b, LDS_ERR_ARGUMENT, "expected a name, found NULL");
+    b = new_builder(LDS_F32);
+    lds_builder_tie(b, NULL, "a");
+    assert_refused(b, LDS_ERR_ARGUMENT, "expected a name, found NULL");
+    b = new_builder(LDS_F32);
+    lds_builder_tie(b, "a", NULL);
+    assert_refused(b, LDS_ERR_ARGUMENT, "a: expected the name of a parameter to tie it to, found NULL");
 }
 
 static void shapes_that_overflow_are_refused(void **state)
