@@ -120,7 +120,7 @@ static const char *store(command_line *line, const option *o, const char *text)
     const char *end;
     switch (o->kind) {
     case OPTION_FLAG: *(bool *)field = true; return NULL;
-    case OPTION_TEXT:
+    case OPTION_TEXT: *(const char **)field = text; return *text ? NULL : o->value_name;
     case OPTION_MAYBE: *(const char **)field = text; return NULL;
     case OPTION_LIST: text_list_add(field, text); return NULL;
     case OPTION_DTYPE: {

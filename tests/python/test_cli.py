@@ -76,6 +76,8 @@ def test_version_and_help(loadstone):
         (["inspect", "--json=yes", "a"], "inspect: --json takes no value"),
         (["load", "a", "--dtype"], "load: --dtype: expected DTYPE after it"),
         (["load", "a", "-d"], "load: -d: expected DTYPE after it"),
+        (["load", "a", "--map="], "load: --map: expected FILE, found ''"),
+        (["inspect", "a", "--revision", ""], "inspect: --revision: expected REV, found ''"),
         (["load", "a", "-d", "bf17"], "load: --dtype: expected a float dtype"),
         (["load", "a", "--dtype=i32"], "load: --dtype: expected a float dtype"),
         (["load", "a", "--io", "swim"], "load: --io: expected auto|map|read|uring|direct, found 'swim'"),
