@@ -221,6 +221,7 @@ static int load_opened(load_job *job, parts *ps, double began, output *out)
     if (exit_code)
         return exit_code;
     load_result result = {.line = job->line, .ps = ps};
+    catch_interrupt(); /* before, nothing is there yet, and what a pipe or a server does not answer can be left */
     status = load_parts(job, &result, ps, &err);
     result.seconds = now() - began;
     result.peak_rss_nbytes = peak_rss_nbytes();
@@ -245,7 +246,6 @@ static int load_path(load_job *job, output *out)
 static int run_load(const command_line *line, output *out)
 {
     load_job job;
-    catch_interrupt();
     int exit_code = prepare(&job, line);
     if (!exit_code)
         exit_code = load_path(&job, out);

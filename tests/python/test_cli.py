@@ -305,6 +305,16 @@ def test_interrupt(loadstone, tmp_path):
     assert (out, err) == ("", "loadstone: interrupted\n")
 
 
+def test_interrupt_of_what_waits(loadstone, one, tmp_path):
+    """A pipe that nobody writes to: there is no load yet that could be cancelled."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    args = [loadstone.path, "load", one, "--map", pipe]
+    with subprocess.Popen(args) as process, pipe.open("wb"):  # which waits until it is opened for reading
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == -signal.SIGINT
+
+
 # --------------------------------------------------------------------------------------------- inspect
 
 
