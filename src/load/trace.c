@@ -114,6 +114,12 @@ static void put_names(FILE *f, const lds_trace *trace)
     }
 }
 
+/* In microseconds. A double would be printed with the decimal point of the program's locale. */
+static void put_time(FILE *f, const char *field, uint64_t ns)
+{
+    fprintf(f, ",\"%s\":%llu.%03u", field, (unsigned long long)(ns / 1000), (unsigned)(ns % 1000));
+}
+
 static void put_events(FILE *f, const lds_trace *trace)
 {
     uint64_t first = UINT64_MAX;
@@ -123,11 +129,10 @@ static void put_events(FILE *f, const lds_trace *trace)
     for (size_t i = 0; i < trace->n_lanes; i++)
         for (size_t k = 0; k < trace->lanes[i].n; k++) {
             const lds_trace_event *e = &trace->lanes[i].events[k];
-            fprintf(
-                f,
-                ",\n{\"name\":\"%s\",\"cat\":\"load\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f",
-                e->what, trace->lanes[i].load, trace->lanes[i].number, (double)(e->begin_ns - first) / 1e3,
-                (double)(e->end_ns - e->begin_ns) / 1e3);
+            fprintf(f, ",\n{\"name\":\"%s\",\"cat\":\"load\",\"ph\":\"X\",\"pid\":%u,\"tid\":%u", e->what,
+                    trace->lanes[i].load, trace->lanes[i].number);
+            put_time(f, "ts", e->begin_ns - first);
+            put_time(f, "dur", e->end_ns - e->begin_ns);
             if (e->nbytes)
                 fprintf(f, ",\"args\":{\"bytes\":%llu}", (unsigned long long)e->nbytes);
             fputc('}', f);

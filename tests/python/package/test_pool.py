@@ -1,6 +1,12 @@
 """Pools: weights of one load in the memory of an earlier one. The cache: in a file of an earlier one."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import loadstone
 import numpy as np
@@ -70,3 +76,32 @@ def test_cache_and_trace(path, tmp_path):
     assert third["w"].numpy()[-1] == MIB - 1
     assert '"traceEvents"' in trace.read_text()
     assert loadstone.load(path).report.cache is None
+
+
+GERMAN = """
+    import json, locale, sys
+    import loadstone
+
+    locale.setlocale(locale.LC_NUMERIC, "de_DE.UTF-8")
+    loadstone.load(sys.argv[1], trace=sys.argv[2])
+    print(len(json.load(open(sys.argv[2]))["traceEvents"]) > 1, locale.str(0.5))
+"""
+
+
+def test_a_trace_has_decimal_points(path, tmp_path):
+    """Whatever the program's locale has."""
+    command = ["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"]
+    if not shutil.which("localedef") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the sources of locales")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(GERMAN), path, tmp_path / "trace"],
+        env={
+            **os.environ,
+            "LOCPATH": str(tmp_path),
+            "PYTHONPATH": str(Path(loadstone.__file__).parents[1]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "True 0,5\n", done.stderr
