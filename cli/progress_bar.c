@@ -35,7 +35,8 @@ static void draw(const progress_bar *bar, const lds_progress *progress)
         progress->total_nbytes ? (double)progress->done_nbytes / (double)progress->total_nbytes : 1;
     size_t filled = (size_t)(share * BAR_WIDTH);
     output line = {0};
-    put_text(&line, "\r");
+    put_text(&line,
+             "\r\033[?7l"); /* what a narrow terminal has no room for is cut, not put on a line of its own */
     put_name(&line, bar->title);
     put_text(&line, " [");
     put_repeat(&line, '#', filled);
@@ -50,7 +51,7 @@ static void draw(const progress_bar *bar, const lds_progress *progress)
     put_text(&line, "/s");
     if (rate > 0)
         put_format(&line, ", %.0f s left", (double)(progress->total_nbytes - progress->done_nbytes) / rate);
-    put_text(&line, "\033[K");
+    put_text(&line, "\033[K\033[?7h");
     output_write(&line, STDERR_FILENO);
     output_free(&line);
 }
