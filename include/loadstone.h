@@ -946,7 +946,10 @@ LDS_API const char *lds_report_detail(const lds_report *report, lds_report_list 
  */
 LDS_API const uint64_t *lds_report_found_shape(const lds_report *report, size_t i, uint32_t *n_dims);
 
-/* The report as lines of text for people. Freed with the report. Never NULL. */
+/*
+ * The report as lines of text for people; control characters in names become '?'. Freed with the report. Never
+ * NULL.
+ */
 LDS_API const char *lds_report_text(const lds_report *report);
 
 LDS_API void lds_report_free(lds_report *report);

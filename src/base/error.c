@@ -58,8 +58,7 @@ static void drop_cut_characters(char *text)
     *out = 0;
 }
 
-/* A message is one line, whatever names a file brings in. */
-static void keep_to_one_line(char *text)
+void lds_keep_to_one_line(char *text)
 {
     for (; *text; text++)
         if ((unsigned char)*text < 0x20 || *text == 0x7F)
@@ -75,7 +74,7 @@ static void fill(lds_error *err, lds_status status, const char *format, va_list 
     err->tensor_nbytes = 0;
     vsnprintf(err->message, sizeof err->message, format, args);
     drop_cut_characters(err->message);
-    keep_to_one_line(err->message);
+    lds_keep_to_one_line(err->message);
 }
 
 static void append(lds_error *err, const char *format, ...) LDS_PRINTF(2, 3);
@@ -86,7 +85,7 @@ static void append(lds_error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->message + n, sizeof err->message - n, format, args);
     va_end(args);
-    keep_to_one_line(err->message + n);
+    lds_keep_to_one_line(err->message + n);
 }
 
 /* The beginning of a function that fails: *err, which may be NULL, with its variable arguments as its message. */

@@ -44,4 +44,7 @@ static inline int lds_text_shown(const char *text, size_t nbytes)
     return (int)n;
 }
 
+/* Control characters, which a file's names may have, become '?'. */
+void lds_keep_to_one_line(char *text);
+
 #endif

@@ -174,7 +174,11 @@ static void say_list(text *t, const lds_report *report, lds_report_list list, co
     say(t, "%s (%zu):\n", title, n);
     for (size_t i = 0; i < n && i < MAX_NAMES_SHOWN; i++) {
         const lds_report_entry *e = &report->lists[list].entries[i];
-        say(t, e->detail ? "  %s: %s\n" : "  %s\n", e->name, e->detail);
+        size_t begin = t->n;
+        say(t, e->detail ? "  %s: %s" : "  %s", e->name, e->detail);
+        if (!t->status)
+            lds_keep_to_one_line(t->data + begin);
+        say(t, "\n");
     }
     if (n > MAX_NAMES_SHOWN)
         say(t, "  ... and %zu more\n", n - MAX_NAMES_SHOWN);

@@ -830,6 +830,24 @@ static void a_plan_can_be_looked_at(void **state)
     lds_checkpoint_close(ck);
 }
 
+static void a_report_has_no_control_characters(void **state)
+{
+    (void)state;
+    lds_checkpoint *ck = open_checkpoint(sample());
+    lds_builder *b;
+    lds_network *net;
+    assert_int_equal(lds_builder_new(&b, LDS_F32, NULL), LDS_OK);
+    lds_builder_add(b, "x\n\033[1m", LDS_DTYPE_NONE, 0, NULL, NULL);
+    assert_int_equal(lds_builder_finish(&net, b, NULL), LDS_OK);
+    lds_report *report;
+    assert_int_equal(lds_load(net, ck, NULL, &report, NULL), LDS_ERR_MISMATCH);
+    assert_non_null(strstr(lds_report_text(report), "missing from the checkpoint (1):\n  x??[1m\n"));
+    assert_string_equal(lds_report_name(report, LDS_REPORT_MISSING, 0), "x\n\033[1m");
+    lds_report_free(report);
+    lds_network_free(net);
+    lds_checkpoint_close(ck);
+}
+
 static void wrong_options_are_refused(void **state)
 {
     (void)state;
@@ -945,6 +963,7 @@ int main(void)
         cmocka_unit_test(failure_takes_the_callers_memory_away),
         cmocka_unit_test(more_than_free_memory_is_mapped_lazily),
         cmocka_unit_test(a_plan_can_be_looked_at),
+        cmocka_unit_test(a_report_has_no_control_characters),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(a_hundred_thousand_tensors),
         cmocka_unit_test(no_tensors_at_all),
