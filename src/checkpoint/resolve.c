@@ -38,7 +38,10 @@ static lds_status find_here(const char *path, bool *is_dir, lds_error *err)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected a path, found %s", path ? "an empty one" : "NULL");
     if (stat(path, &st) && !lds_path_exists(path)) {
         lds_status status = errno == ENOENT || errno == ENOTDIR ? LDS_ERR_NOT_FOUND : LDS_ERR_IO;
-        lds_fail_errno(err, status, errno, "cannot be opened");
+        if (status == LDS_ERR_NOT_FOUND && strstr(path, "://"))
+            lds_fail(err, status, "expected a path or org/name, found a URL: nothing is ever downloaded");
+        else
+            lds_fail_errno(err, status, errno, "cannot be opened");
         return lds_error_context(err, status, path, NULL);
     }
     *is_dir = S_ISDIR(st.st_mode);

@@ -173,6 +173,8 @@ static void what_is_not_a_file_is_named_and_never_waited_for(void **state)
     assert_int_equal(err.os_errno, ENOENT);
     fails("./no", LDS_ERR_NOT_FOUND, "./no: cannot be opened: No such file or directory");
     fails("pipe/x/y", LDS_ERR_NOT_FOUND, "pipe/x/y: cannot be opened: Not a directory");
+    fails("https://host/x", LDS_ERR_NOT_FOUND,
+          "https://host/x: expected a path or org/name, found a URL: nothing is ever downloaded");
     fails("", LDS_ERR_ARGUMENT, "expected a path, found an empty one");
     fails(NULL, LDS_ERR_ARGUMENT, "expected a path, found NULL");
 }
