@@ -756,8 +756,8 @@ typedef struct lds_load_options {
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
      * Called from the thread that called lds_load, about 20 times a second and once at the end, also while
-     * reads stall, and while a cache's entry is written and brought to the disk, which done_nbytes does not
-     * count. Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It returns at
+     * reads stall, and while a cache's entry is brought to the disk, which done_nbytes does not count.
+     * Anything but 0 cancels: the load returns LDS_ERR_CANCELLED, and does not call again. It returns at
      * once whatever the disk does, but waits for writes to a cache's entry, and for reads that are under way
      * into memory of the caller's (lds_param_bind, allocator). An entry is then whole, or not there; the kernel
      * may go on with what the disk has not taken yet.
@@ -781,8 +781,8 @@ typedef struct lds_load_options {
      * loadstone/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache). Default NULL: none. "The same" means these
      * files, unchanged, into the same parameters of the same dtypes. An entry is a safetensors file; it appears
      * when it is whole and on the disk, and what is wrong with a cache never fails a load: the report says it.
-     * The load returns when the entry is written. What is bound to the caller's memory is not kept. Not with an
-     * allocator, or an io that forbids mapping.
+     * The load returns when the entry is on the disk. What is bound to the caller's memory is not kept. Not with
+     * an allocator, or an io that forbids mapping.
      */
     const char *cache;
     /*
@@ -915,7 +915,7 @@ typedef struct lds_report_stats {
     double convert_seconds;    /* of transfer_seconds, time converting, summed over the threads */
     const char *source_reason; /* why read in this way, one short phrase, or NULL; a string constant */
     const char *fallback; /* what the system did not offer, one short phrase, or NULL; a string constant */
-    double cache_seconds; /* looking into the cache, and writing to it */
+    double cache_seconds; /* looking into the cache, making room there, and bringing an entry to the disk */
     /*
      * Looking whether the files have changed. The sum of this and of plan, cache, memory, transfer and
      * init_seconds is seconds.

@@ -10,7 +10,6 @@
 #include "src/base/json.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -570,16 +569,24 @@ bool lds_json_skip(lds_json *json, lds_json_token token)
     return token != LDS_JSON_ERROR;
 }
 
-const char *lds_json_escape(char out[static 8], const char **text)
+/* The next character of text, which is moved past it. */
+static void put_character(FILE *f, const char **text)
 {
     uint8_t c = (uint8_t) * *text;
     size_t nbytes = c < 0x80 ? 1 : utf8_nbytes(*text, *text + strnlen(*text, 4));
     if (c < 0x20)
-        snprintf(out, 8, "\\u%04x", c);
+        fprintf(f, "\\u%04x", c);
     else if (c == '"' || c == '\\')
-        snprintf(out, 8, "\\%c", c);
+        fprintf(f, "\\%c", c);
     else
-        snprintf(out, 8, "%.*s", nbytes ? (int)nbytes : 6, nbytes ? *text : "\\ufffd");
+        fprintf(f, "%.*s", nbytes ? (int)nbytes : 6, nbytes ? *text : "\\ufffd");
     *text += nbytes ? nbytes : 1;
-    return out;
+}
+
+void lds_json_put_string(FILE *f, const char *text)
+{
+    fputc('"', f);
+    while (*text)
+        put_character(f, &text);
+    fputc('"', f);
 }

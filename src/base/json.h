@@ -11,6 +11,7 @@
 #ifndef LDS_BASE_JSON_H
 #define LDS_BASE_JSON_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "src/base/error.h"
@@ -92,10 +93,7 @@ bool lds_json_u64(const lds_json *json, uint64_t *value);
 bool lds_json_i64(const lds_json *json, int64_t *value);
 bool lds_json_double(const lds_json *json, double *value);
 
-/*
- * The next character of text as a string in JSON has it, in out, which is returned; *text is moved past it. A byte
- * that is not UTF-8, which a path may have, becomes U+FFFD. *text must not be at its end.
- */
-const char *lds_json_escape(char out[static 8], const char **text);
+/* Write text as a string in JSON. A byte that is not UTF-8, which a path may have, becomes U+FFFD. */
+void lds_json_put_string(FILE *f, const char *text);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * The cache's folder: finding it, giving files their names, and keeping it small.
  *
- * An entry appears under its name when it is whole and on the disk, by linkat(2) of a file that had no name
- * before, or by rename(2) where the file system cannot do that or there is no /proc. So a process that is
- * killed at any moment leaves nothing behind, or a temporary file, which the next eviction takes away: its
- * lock went with its writer. An entry may be removed while others have it mapped; they keep it. When it was
- * used last is its time of access, which is set by hand, since most systems do not keep it.
+ * An entry appears under its name when it is whole and on the disk, by rename(2) of a file that had a temporary name
+ * before. That file is locked by its writer: so of those that would write the same one does, and what a process that
+ * was killed has left is known, since its lock went with it, and taken away by the next who writes or evicts. An
+ * entry may be removed while others have it mapped; they keep it. When it was used last is its time of access, which
+ * is set by hand, since most systems do not keep it.
  */
 #include "src/load/cache_dir.h"
 
@@ -15,15 +15,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "src/base/memory.h"
-#include "src/checkpoint/checkpoint.h"
-
-static const char suffix[] = ".safetensors", lock_suffix[] = ".lock", temporary_suffix[] = ".tmp";
+static const char suffix[] = ".safetensors", temporary_suffix[] = ".tmp";
 
 static lds_status default_path(char **path, lds_error *err)
 {
@@ -70,152 +65,104 @@ void lds_cache_dir_close(lds_cache_dir *dir)
     *dir = (lds_cache_dir){.fd = -1};
 }
 
-static int lock_file(const lds_cache_dir *dir, const char *name, int how)
-{
-    int fd = openat(dir->fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd >= 0 && flock(fd, how)) {
-        int why = errno;
-        close(fd);
-        errno = why;
-        return -1;
-    }
-    return fd;
-}
-
-static void lock_name(char name[static LDS_CACHE_NAME_SIZE], const char *key)
-{
-    snprintf(name, LDS_CACHE_NAME_SIZE, "%s%s", key, lock_suffix);
-}
-
-int lds_cache_lock_key(const lds_cache_dir *dir, const char *key)
-{
-    char name[LDS_CACHE_NAME_SIZE];
-    lock_name(name, key);
-    return lock_file(dir, name, LOCK_EX | LOCK_NB);
-}
-
-/* Somebody may have opened it meanwhile and lock what has no name any more: then two write, and one is in vain. */
-void lds_cache_unlock_key(const lds_cache_dir *dir, const char *key, int fd)
-{
-    char name[LDS_CACHE_NAME_SIZE];
-    lock_name(name, key);
-    unlinkat(dir->fd, name, 0);
-    close(fd);
-}
-
 /* ------------------------------------------------------------------------------------------------------- */
 
-/* The way to give such a file its name. Without /proc there is none that takes no privileges. */
-static void path_of_fd(char path[static 64], int fd)
+static void make_name(char name[static LDS_CACHE_NAME_SIZE], const char *key, const char *ending)
 {
-    snprintf(path, 64, "/proc/self/fd/%d", fd);
+    snprintf(name, LDS_CACHE_NAME_SIZE, "%s%s", key, ending);
 }
 
-static int create_nameless(const lds_cache_dir *dir)
+/* Is it a name that the cache gives? The folder may have other people's files. */
+static bool has_name(const char *name, const char *ending)
 {
-    char path[64];
-    int fd = openat(dir->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    enum { KEY_LENGTH = LDS_CACHE_DIGEST_SIZE - 1 };
+    return strspn(name, "0123456789abcdef") == KEY_LENGTH && !strcmp(name + KEY_LENGTH, ending);
+}
+
+/* A link is nothing that the cache has made. */
+static bool is_file(struct stat *st, const lds_cache_dir *dir, const char *name)
+{
+    return !fstatat(dir->fd, name, st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st->st_mode);
+}
+
+lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const char *key, lds_error *err)
+{
+    struct stat st;
+    char name[LDS_CACHE_NAME_SIZE];
+    make_name(name, key, suffix);
+    if (!is_file(&st, dir, name))
+        return lds_fail(err, LDS_ERR_NOT_FOUND, "is not there");
+    return lds_format_string(path, err, "%s/%s", dir->path, name);
+}
+
+/*
+ * Remove a temporary file whose writer is gone; false with errno if that cannot be, EWOULDBLOCK if it is not gone. Who
+ * has the lock of what a name leads to is alone with the name, but it may have led to something else before.
+ */
+static bool remove_stale(const lds_cache_dir *dir, const char *name)
+{
+    struct stat locked, named;
+    const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    int fd = openat(dir->fd, name, O_RDWR | flags); /* as NFS wants it for a lock */
+    if (fd < 0 && errno == EACCES)
+        fd = openat(dir->fd, name, O_RDONLY | flags);
+    if (fd < 0)
+        return errno == ENOENT;
+    bool is_done = !flock(fd, LOCK_EX | LOCK_NB);
+    if (is_done && !fstat(fd, &locked) && !fstatat(dir->fd, name, &named, AT_SYMLINK_NOFOLLOW) &&
+        locked.st_ino == named.st_ino)
+        is_done = !unlinkat(dir->fd, name, 0);
+    int why = errno;
+    close(fd);
+    errno = why;
+    return is_done;
+}
+
+/* -1 with errno, EEXIST also for a file that was taken for a stale one before it was locked. */
+static int create_locked(const lds_cache_dir *dir, const char *name, mode_t mode)
+{
+    struct stat st;
+    int fd = openat(dir->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return -1;
-    path_of_fd(path, fd);
-    if (!access(path, F_OK))
+    int why = flock(fd, LOCK_EX | LOCK_NB) ? errno : 0;
+    if (!why && !fstat(fd, &st) && st.st_nlink)
         return fd;
+    if (why && why != EWOULDBLOCK)
+        unlinkat(dir->fd, name, 0);
     close(fd);
+    errno = why && why != EWOULDBLOCK ? why : EEXIST;
     return -1;
 }
 
-lds_status lds_cache_create(int *fd, char temporary[static LDS_CACHE_NAME_SIZE + 32],
-                            const lds_cache_dir *dir, const char *key, lds_error *err)
+int lds_cache_create(const lds_cache_dir *dir, const char *key)
 {
-    temporary[0] = 0;
-    *fd = create_nameless(dir);
-    if (*fd < 0) {
-        snprintf(temporary, LDS_CACHE_NAME_SIZE + 32, "%s-%ld%s", key, (long)getpid(), temporary_suffix);
-        unlinkat(dir->fd, temporary, 0);
-        *fd = openat(dir->fd, temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    }
-    if (*fd < 0)
-        return lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be written to");
-    (void)!flock(*fd, LOCK_EX | LOCK_NB); /* says that its writer is alive */
-    return LDS_OK;
+    int fd;
+    char name[LDS_CACHE_NAME_SIZE];
+    make_name(name, key, temporary_suffix);
+    do
+        fd = create_locked(dir, name, 0666);
+    while (fd < 0 && errno == EEXIST && remove_stale(dir, name));
+    return fd;
 }
 
-lds_status lds_cache_publish(int fd, const char *temporary, const lds_cache_dir *dir, const char *name,
-                             lds_error *err)
+void lds_cache_remove(const lds_cache_dir *dir, const char *key)
 {
-    int failed;
-    if (*temporary) {
-        failed = renameat(dir->fd, temporary, dir->fd, name);
-    } else {
-        char path[64];
-        path_of_fd(path, fd);
-        unlinkat(dir->fd, name, 0); /* what was found to be of no use */
-        failed = linkat(AT_FDCWD, path, dir->fd, name, AT_SYMLINK_FOLLOW);
-        if (failed && errno == EEXIST) /* another process was as quick, with the same */
-            failed = 0;
-    }
-    return failed ? lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name") : LDS_OK;
+    char name[LDS_CACHE_NAME_SIZE];
+    make_name(name, key, temporary_suffix);
+    unlinkat(dir->fd, name, 0);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
 
-typedef struct found {
-    char name[LDS_CACHE_NAME_SIZE];
-    uint64_t nbytes;
-    struct timespec used;
-} found;
-
-typedef struct found_list {
-    found *data;
-    size_t n, capacity;
-    uint64_t nbytes;
-} found_list;
-
-/* What follows the key in a name that begins with one, or NULL. The folder may have other people's files. */
-static const char *after_key(const char *name)
-{
-    enum { KEY_LENGTH = LDS_CACHE_KEY_SIZE - 1 };
-    return strspn(name, "0123456789abcdef") == KEY_LENGTH ? name + KEY_LENGTH : NULL;
-}
-
-static bool is_entry(const char *name)
-{
-    const char *rest = after_key(name);
-    return rest && !strcmp(rest, suffix);
-}
-
-static bool is_lock(const char *name)
-{
-    const char *rest = after_key(name);
-    return rest && !strcmp(rest, lock_suffix);
-}
-
-static bool is_temporary(const char *name)
-{
-    const char *rest = after_key(name);
-    size_t n_digits = rest && *rest == '-' ? strspn(rest + 1, "0123456789") : 0;
-    return n_digits && !strcmp(rest + 1 + n_digits, temporary_suffix);
-}
-
-/* Remove a lock or a temporary file whose writer is gone. */
-static void remove_stale(const lds_cache_dir *dir, const char *name)
-{
-    int fd = openat(dir->fd, name, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (!flock(fd, LOCK_EX | LOCK_NB))
-        unlinkat(dir->fd, name, 0);
-    close(fd);
-}
-
-static lds_status note(found_list *list, const lds_cache_dir *dir, const char *name, lds_error *err)
+static lds_status note(lds_cache_found_list *list, const lds_cache_dir *dir, const char *name, lds_error *err)
 {
     struct stat st;
-    if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+    if (!is_file(&st, dir, name))
         return LDS_OK;
     LDS_TRY(lds_grow(&list->data, &list->capacity, list->n + 1, sizeof *list->data, err));
-    found *f = &list->data[list->n++];
-    memcpy(f->name, name, sizeof f->name); /* is_entry() has seen that it fits */
+    lds_cache_found *f = &list->data[list->n++];
+    memcpy(f->name, name, sizeof f->name); /* has_name() has seen that it fits */
     f->nbytes = (uint64_t)st.st_size;
     f->used = st.st_atim;
     list->nbytes += f->nbytes;
@@ -224,14 +171,15 @@ static lds_status note(found_list *list, const lds_cache_dir *dir, const char *n
 
 static int compare_used(const void *a, const void *b)
 {
-    const struct timespec *x = &((const found *)a)->used, *y = &((const found *)b)->used;
+    const struct timespec *x = &((const lds_cache_found *)a)->used;
+    const struct timespec *y = &((const lds_cache_found *)b)->used;
     if (x->tv_sec != y->tv_sec)
         return x->tv_sec < y->tv_sec ? -1 : 1;
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
-/* The entries, the least recently used first. What is stale is removed on the way, if clean. */
-static lds_status find_all(found_list *list, const lds_cache_dir *dir, bool clean, lds_error *err)
+lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *dir, bool clean,
+                              lds_error *err)
 {
     int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd < 0 ? NULL : fdopendir(fd);
@@ -243,9 +191,9 @@ static lds_status find_all(found_list *list, const lds_cache_dir *dir, bool clea
     }
     lds_status status = LDS_OK;
     for (struct dirent *e; !status && (e = readdir(folder));) {
-        if (is_entry(e->d_name))
+        if (has_name(e->d_name, suffix))
             status = note(list, dir, e->d_name, err);
-        else if (clean && (is_lock(e->d_name) || is_temporary(e->d_name)))
+        else if (clean && has_name(e->d_name, temporary_suffix))
             remove_stale(dir, e->d_name);
     }
     closedir(folder);
@@ -266,12 +214,12 @@ static void lock_folder(const lds_cache_dir *dir)
 }
 
 /* Returns how much went. */
-static uint64_t evict(const lds_cache_dir *dir, const found_list *list, uint64_t keep_nbytes,
-                      const char *spared)
+static uint64_t remove_oldest(const lds_cache_dir *dir, const lds_cache_found_list *list,
+                              uint64_t keep_nbytes, const char *spared)
 {
     uint64_t left = list->nbytes;
     for (size_t i = 0; i < list->n && left > keep_nbytes; i++) {
-        const found *f = &list->data[i];
+        const lds_cache_found *f = &list->data[i];
         if (spared && !strcmp(f->name, spared))
             continue;
         if (!unlinkat(dir->fd, f->name, 0) || errno == ENOENT)
@@ -283,14 +231,29 @@ static uint64_t evict(const lds_cache_dir *dir, const found_list *list, uint64_t
 lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
                            uint64_t *removed_nbytes, lds_error *err)
 {
-    found_list list = {0};
+    lds_cache_found_list list = {0};
     lock_folder(dir);
-    lds_status status = find_all(&list, dir, true, err);
-    uint64_t removed = status ? 0 : evict(dir, &list, keep_nbytes, spared);
+    lds_status status = lds_cache_find_all(&list, dir, true, err);
+    *removed_nbytes = status ? 0 : remove_oldest(dir, &list, keep_nbytes, spared);
     flock(dir->fd, LOCK_UN);
-    if (removed_nbytes)
-        *removed_nbytes = removed;
     free(list.data);
+    return status;
+}
+
+lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err)
+{
+    uint64_t removed_nbytes;
+    char temporary[LDS_CACHE_NAME_SIZE], name[LDS_CACHE_NAME_SIZE];
+    make_name(temporary, key, temporary_suffix);
+    make_name(name, key, suffix);
+    if (renameat(dir->fd, temporary, dir->fd, name)) {
+        lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name");
+        unlinkat(dir->fd, temporary, 0);
+        return LDS_ERR_IO;
+    }
+    lds_status status = lds_cache_evict(dir, max_nbytes, name, &removed_nbytes, err);
+    if (status)
+        unlinkat(dir->fd, name, 0);
     return status;
 }
 
@@ -302,118 +265,15 @@ uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir)
 
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes)
 {
-    found_list list = {0};
+    lds_cache_found_list list = {0};
     uint64_t room = lds_cache_free_nbytes(dir), removed = 0;
-    if (room >= nbytes || find_all(&list, dir, true, NULL)) {
+    if (room >= nbytes || lds_cache_find_all(&list, dir, true, NULL)) {
         free(list.data);
         return false;
     }
     for (size_t i = 0; i < list.n && list.nbytes - removed > keep_nbytes; i++)
         removed += list.data[i].nbytes;
-    removed = removed < nbytes - room ? 0 : evict(dir, &list, keep_nbytes, NULL);
+    removed = removed < nbytes - room ? 0 : remove_oldest(dir, &list, keep_nbytes, NULL);
     free(list.data);
     return removed;
-}
-
-/* ------------------------------------------------------------------------------------------------------- */
-
-typedef struct listed {
-    char *path, *source;
-    uint64_t nbytes;
-    int64_t used_seconds;
-} listed;
-
-struct lds_cache_list {
-    listed *entries;
-    size_t n;
-};
-
-/* What an entry says it was made from; one that cannot be read says nothing, and is listed all the same. */
-static lds_status describe(listed *entry, lds_error *err)
-{
-    lds_checkpoint *checkpoint;
-    if (lds_checkpoint_open(&checkpoint, entry->path, NULL, NULL))
-        return lds_copy_string(&entry->source, "", 0, err);
-    const char *source = "";
-    for (size_t i = 0; i < lds_checkpoint_n_metadata(checkpoint); i++)
-        if (!strcmp(lds_checkpoint_metadata_key(checkpoint, i), "loadstone.source"))
-            source = lds_checkpoint_metadata_value(checkpoint, i);
-    lds_status status = lds_copy_string(&entry->source, source, strlen(source), err);
-    lds_checkpoint_close(checkpoint);
-    return status;
-}
-
-static lds_status fill_list(lds_cache_list *list, const lds_cache_dir *dir, lds_error *err)
-{
-    found_list all = {0};
-    lds_status status = find_all(&all, dir, false, err);
-    if (!status)
-        status = lds_calloc(&list->entries, all.n, sizeof *list->entries, err);
-    for (size_t i = all.n; !status && i-- > 0;) { /* the last that was used first */
-        listed *entry = &list->entries[list->n++];
-        entry->nbytes = all.data[i].nbytes;
-        entry->used_seconds = (int64_t)all.data[i].used.tv_sec;
-        status = lds_format_string(&entry->path, err, "%s/%s", dir->path, all.data[i].name);
-        if (!status)
-            status = describe(entry, err);
-    }
-    free(all.data);
-    return status;
-}
-
-lds_status lds_cache_list_new(lds_cache_list **list, const char *dir, lds_error *err)
-{
-    lds_cache_dir folder;
-    *list = NULL;
-    LDS_TRY(lds_calloc(list, 1, sizeof **list, err));
-    lds_error problem = LDS_ERROR_INIT;
-    lds_status status = lds_cache_dir_open(&folder, dir ? dir : "", false, &problem);
-    if (!status)
-        status = fill_list(*list, &folder, &problem);
-    lds_cache_dir_close(&folder);
-    if (!status || status == LDS_ERR_NOT_FOUND) /* no folder: nothing in it */
-        return LDS_OK;
-    lds_cache_list_free(*list);
-    *list = NULL;
-    return lds_fail(err, status, "%s", problem.message);
-}
-
-size_t lds_cache_list_n_entries(const lds_cache_list *list)
-{
-    return list->n;
-}
-
-void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_cache_entry *entry)
-{
-    const listed *l = &list->entries[i];
-    lds_cache_entry e = {sizeof e, l->path, l->source, l->nbytes, l->used_seconds};
-    memcpy((char *)entry + sizeof(size_t), (char *)&e + sizeof(size_t),
-           (entry->struct_size < sizeof e ? entry->struct_size : sizeof e) - sizeof(size_t));
-}
-
-void lds_cache_list_free(lds_cache_list *list)
-{
-    if (!list)
-        return;
-    for (size_t i = 0; i < list->n; i++) {
-        free(list->entries[i].path);
-        free(list->entries[i].source);
-    }
-    free(list->entries);
-    free(list);
-}
-
-lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes, lds_error *err)
-{
-    lds_cache_dir folder;
-    if (removed_nbytes)
-        *removed_nbytes = 0;
-    lds_error problem = LDS_ERROR_INIT;
-    lds_status status = lds_cache_dir_open(&folder, dir ? dir : "", false, &problem);
-    if (!status)
-        status = lds_cache_evict(&folder, keep_nbytes, NULL, removed_nbytes, &problem);
-    lds_cache_dir_close(&folder);
-    if (!status || status == LDS_ERR_NOT_FOUND)
-        return LDS_OK;
-    return lds_fail(err, status, "%s", problem.message);
 }

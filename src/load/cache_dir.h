@@ -2,10 +2,13 @@
 #ifndef LDS_LOAD_CACHE_DIR_H
 #define LDS_LOAD_CACHE_DIR_H
 
-#include "src/base/error.h"
+#include <sys/stat.h>
+#include <time.h>
 
-/* A key as text, and an entry's file name: the key and ".safetensors". */
-enum { LDS_CACHE_KEY_SIZE = 33, LDS_CACHE_NAME_SIZE = LDS_CACHE_KEY_SIZE + 12 };
+#include "src/load/cache_digest.h"
+
+/* An entry's file name is its key and ".safetensors"; the names of files on their way to that are shorter. */
+enum { LDS_CACHE_NAME_SIZE = LDS_CACHE_DIGEST_SIZE + 12 };
 
 typedef struct lds_cache_dir {
     char *path;
@@ -16,16 +19,23 @@ typedef struct lds_cache_dir {
 lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, lds_error *err);
 void lds_cache_dir_close(lds_cache_dir *dir);
 
-/*
- * The right to write the entry of a key: a locked descriptor for close(), or -1 with errno, EWOULDBLOCK if
- * another load has it. What a process that was killed has left locks nobody out.
- */
-int lds_cache_lock_key(const lds_cache_dir *dir, const char *key);
-void lds_cache_unlock_key(const lds_cache_dir *dir, const char *key, int fd);
+/* The path of a key's entry. LDS_ERR_NOT_FOUND if there is none. Freed with free(). */
+lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const char *key, lds_error *err);
 
 /*
- * Remove what was used least recently until at most keep_nbytes are left, but not the entry of the name spared.
- * *removed_nbytes is how much went. Both may be NULL.
+ * A new file that is to become the entry of a key, and that nobody else has: an open descriptor, with a lock that says
+ * that its writer is alive. -1 with errno on failure, EWOULDBLOCK if another writer of the key is alive. Ended by
+ * publishing or removing it, and close().
+ */
+int lds_cache_create(const lds_cache_dir *dir, const char *key);
+void lds_cache_remove(const lds_cache_dir *dir, const char *key);
+
+/* Give it its name, in the place of what may have it, and then evict others. On failure it is removed. */
+lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err);
+
+/*
+ * Remove what was used least recently until at most keep_nbytes are left, but not the file of the name spared, which
+ * may be NULL. *removed_nbytes is how much went.
  */
 lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
                            uint64_t *removed_nbytes, lds_error *err);
@@ -36,12 +46,23 @@ uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
 /* Remove the same if it takes that for the disk to have room for nbytes, and if it does. True if entries went. */
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes);
 
-/* A new file in the folder that has no name yet, or a temporary one, which is then put into temporary. */
-lds_status lds_cache_create(int *fd, char temporary[static LDS_CACHE_NAME_SIZE + 32],
-                            const lds_cache_dir *dir, const char *key, lds_error *err);
+typedef struct lds_cache_found {
+    char name[LDS_CACHE_NAME_SIZE];
+    uint64_t nbytes;
+    struct timespec used;
+} lds_cache_found;
 
-/* Give it its name, whole or not at all, in the place of what may have it. */
-lds_status lds_cache_publish(int fd, const char *temporary, const lds_cache_dir *dir, const char *name,
-                             lds_error *err);
+typedef struct lds_cache_found_list {
+    lds_cache_found *data;
+    size_t n, capacity;
+    uint64_t nbytes; /* of all */
+} lds_cache_found_list;
+
+/*
+ * The entries, the least recently used first. If clean, what writers have left that are gone is removed on the way.
+ * *list starts zeroed; its data is freed by the caller in any case.
+ */
+lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *dir, bool clean,
+                              lds_error *err);
 
 #endif

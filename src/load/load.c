@@ -10,6 +10,7 @@
 #include "src/dtype/dtype.h"
 #include "src/load/cache.h"
 #include "src/load/room.h"
+#include "src/load/transfer.h"
 #include "src/network/pool.h"
 #include "src/network/refill.h"
 
@@ -208,6 +209,12 @@ static void drop_callers(load *l)
             lds_param_place(l->plan->targets[i].param, NULL, NULL, (lds_dtype)l->plan->targets[i].dtype);
 }
 
+/* That it cannot be kept is no failure of the load. */
+static lds_status note_not_stored(load *l, const lds_error *problem, lds_error *err)
+{
+    return lds_report_note_cache(l->plan->report, err, "not stored: %s", problem->message);
+}
+
 /* What the cache has need not be read. */
 static lds_status look_into_cache(load *l, lds_error *err)
 {
@@ -218,22 +225,32 @@ static lds_status look_into_cache(load *l, lds_error *err)
     LDS_TRY(lds_cache_find(&l->cache, l->plan, l->options, &problem, err));
     l->cached.plan = l->cache.plan;
     if (problem.code)
-        return lds_report_note_cache(report, err, "not stored: %s", problem.message);
+        return note_not_stored(l, &problem, err);
     return lds_report_note_cache(report, err, "%s", l->cache.plan ? "hit" : "nothing to store");
 }
 
-/* That it cannot be kept is no failure of the load. */
-static lds_status fill_cache(load *l, lds_error *err)
+/* From here on workers write what they convert to the cache, too. */
+static lds_status begin_cache_entry(load *l, lds_error *err)
 {
-    lds_report *report = l->plan->report;
-    if (!l->cache.is_wanted || l->cache.plan)
-        return LDS_OK;
     lds_error problem = LDS_ERROR_INIT;
-    lds_status status = lds_cache_store(&l->cache, &l->transfers, l->options, &problem);
+    if (!l->cache.is_wanted)
+        return LDS_OK;
+    if (lds_cache_begin_entry(&l->cache, l->plan, l->options, &problem))
+        return note_not_stored(l, &problem, err);
+    l->transfers.cache_write = l->cache.write;
+    return LDS_OK;
+}
+
+static lds_status finish_cache_entry(load *l, lds_error *err)
+{
+    lds_error problem = LDS_ERROR_INIT;
+    if (!l->cache.write)
+        return LDS_OK;
+    lds_status status =
+        lds_cache_write_finish(l->cache.write, l->transfers.tick, l->transfers.tick_ctx, &problem);
     if (status == LDS_ERR_CANCELLED)
         return lds_fail(err, status, "%s", problem.message);
-    return status ? lds_report_note_cache(report, err, "not stored: %s", problem.message)
-                  : lds_report_note_cache(report, err, "stored");
+    return status ? note_not_stored(l, &problem, err) : lds_report_note_cache(l->plan->report, err, "stored");
 }
 
 /* What progress is told of. */
@@ -252,6 +269,8 @@ static lds_status execute(load *l, lds_error *err)
     end_phase(l, "cache", &stats->cache_seconds);
     LDS_TRY(take_memory(l, err));
     end_phase(l, "memory", &stats->memory_seconds);
+    LDS_TRY(begin_cache_entry(l, err));
+    end_phase(l, "cache", &stats->cache_seconds);
     l->touched_callers = true;
     LDS_TRY(lds_transfers_read(&l->transfers, err));
     end_phase(l, "transfer", &stats->transfer_seconds);
@@ -263,7 +282,7 @@ static lds_status execute(load *l, lds_error *err)
     if (l->cache.plan)
         LDS_TRY(check_files(l->cache.plan, err));
     end_phase(l, "check", &stats->check_seconds);
-    LDS_TRY(fill_cache(l, err));
+    LDS_TRY(finish_cache_entry(l, err));
     if (l->options->progress && tick(l))
         return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
     end_phase(l, "cache", &stats->cache_seconds);

@@ -85,22 +85,13 @@ void lds_lane_end(lds_lane *lane)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
-static void put_string(FILE *f, const char *text)
-{
-    char escaped[8];
-    fputc('"', f);
-    while (*text)
-        fputs(lds_json_escape(escaped, &text), f);
-    fputc('"', f);
-}
-
 static void put_names(FILE *f, const lds_trace *trace)
 {
     for (size_t i = 0; i < trace->n_loads; i++) {
         fprintf(f,
                 "%s{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%zu,\"args\":{\"name\":", i ? ",\n" : "",
                 i);
-        put_string(f, trace->loads[i]);
+        lds_json_put_string(f, trace->loads[i]);
         fputs("}}", f);
     }
     for (size_t i = 0; i < trace->n_lanes; i++) {

@@ -138,11 +138,16 @@ static uint64_t param_nbytes(const lds_plan *plan, const lds_run *run, uint64_t 
     return src == dst ? nbytes : nbytes / (lds_dtype_bits(src) / 8) * (lds_dtype_bits(dst) / 8);
 }
 
-/* Where a piece's first element goes. */
+/* The byte of its parameter that a piece begins at, */
+static uint64_t piece_begin(const lds_transfers *t, const lds_piece *piece)
+{
+    return piece->run->param_offset + param_nbytes(t->plan, piece->run, piece->run_nbytes_before);
+}
+
+/* and where that is. */
 static uint8_t *piece_data(const lds_transfers *t, const lds_piece *piece)
 {
-    return lds_target_data(t, target_of(t->plan, piece->run)) + piece->run->param_offset +
-           param_nbytes(t->plan, piece->run, piece->run_nbytes_before);
+    return lds_target_data(t, target_of(t->plan, piece->run)) + piece_begin(t, piece);
 }
 
 /*
@@ -223,6 +228,15 @@ static void convert_block(const lds_transfers *t, const lds_block *block, const 
         convert_piece(t, &piece, bytes + (piece.offset - block->offset));
 }
 
+/* Give the cache's entry its part while it is in this core's cache. */
+static void keep_block(const lds_transfers *t, const lds_block *block)
+{
+    for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);)
+        if (lds_cache_keeps(target_of(t->plan, piece.run)))
+            lds_cache_write_part(t->cache_write, piece.run->target, piece_begin(t, &piece),
+                                 piece_data(t, &piece), param_nbytes(t->plan, piece.run, piece.nbytes));
+}
+
 static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_block *block)
 {
     read->is_populate = true;
@@ -273,6 +287,10 @@ static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *e
     uint64_t t2 = lds_now_ns();
     r->convert_ns += t2 - t1;
     lds_lane_add(&r->lane, "convert", t1, t2, block->nbytes);
+    if (t->cache_write) {
+        keep_block(t, block);
+        lds_lane_add(&r->lane, "cache", t2, lds_now_ns(), block->nbytes);
+    }
     atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
     return LDS_OK;
 }

@@ -3,6 +3,7 @@
 #define LDS_LOAD_TRANSFER_H
 
 #include "src/load/blocks.h"
+#include "src/load/cache_write.h"
 #include "src/load/trace.h"
 
 /* What a load has while it runs. */
@@ -14,6 +15,7 @@ typedef struct lds_transfers {
     lds_storage **mappings; /* for each file, or NULL */
     uint64_t *map_offsets;  /* where each mapping begins in its file */
     _Atomic uint64_t *done_nbytes; /* bytes of the checkpoint that are in place, for progress */
+    lds_cache_write *cache_write;  /* gets what comes into the arena; or NULL */
     int (*tick)(void *ctx);        /* as in lds_team */
     void *tick_ctx;
     _Atomic uint64_t read_ns, convert_ns; /* summed over the workers */

@@ -1,5 +1,6 @@
 """The cache of converted weights: the same bytes, from a mapping, whatever happens to the folder."""
 
+import fcntl
 import json
 import os
 import random
@@ -179,10 +180,10 @@ def test_list_and_clear(loadstone, model, cache, tmp_path):
 def test_other_files_are_left_alone(loadstone, model, cache):
     """A folder that is used for other things, too: only names that the cache gives are its own."""
     key = "0123456789abcdef" * 2
-    ours = [f"{key}.lock", f"{key}-1.tmp", f"{key}-4194304.tmp"]
-    others = ["Cargo.lock", "yarn.lock", ".lock", "notes.tmp", ".tmp", "model.safetensors", f"{key}.tmp"]
-    others += [f"{key}-.tmp", f"{key}-x1.tmp", f"{key}-1.tmp.tmp", f"{key}0.lock", f"{key[1:]}.lock"]
-    others += [f"{key.upper()}.lock", f"{key.upper()}.safetensors", f"{key}-1.lock", f"{key}.safetensors~"]
+    ours = [f"{key}.tmp", f"{'0' * 32}.tmp"]
+    others = ["Cargo.lock", "notes.tmp", ".tmp", "model.safetensors", ".safetensors", f"{key}.lock"]
+    others += [f"{key}-1.tmp", f"{key}.tmp.tmp", f"{key}0.tmp", f"{key[1:]}.tmp", f"{key.upper()}.tmp"]
+    others += [f"{key.upper()}.safetensors", f"{key}.safetensors~", f"{key}.safetensors.tmp"]
     cache.mkdir()
     for name in ours + others:
         (cache / name).write_text("to be kept")
@@ -239,27 +240,72 @@ def test_the_text_says_why(loadstone, model):
         )
 
 
-def test_what_keeps_an_entry_from_being_written(loadstone, model, cache, tmp_path):
+def test_what_keeps_an_entry_from_being_written(loadstone, model, cache):
     """Somebody else who writes it is one thing, a folder that cannot be written to another."""
-    import fcntl
-
-    loadstone("load", model, "-d", "f32", f"--cache={cache}")
+    args = ["load", model, "-d", "f32", f"--cache={cache}"]
+    loadstone(*args)
     (entry,) = entries(cache)
     entry.unlink()
-    lock = entry.with_suffix(".lock")
-    with lock.open("w") as file:
+    temporary = entry.with_suffix(".tmp")
+    with temporary.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}")
-        assert found["cache"] == "not stored: another load is writing the same"
-    lock.unlink()
-    lock.mkdir()  # not even root can open it for writing
-    found = loadstone.json("load", model, "-d", "f32", f"--cache={cache}")
-    assert found["cache"] == f"not stored: {cache}: cannot be written to: Is a directory"
+        assert loadstone.json(*args)["cache"] == f"not stored: {cache}: another load is writing the same"
+        assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": 0}
+        assert temporary.exists()
+    temporary.unlink()
+    temporary.mkdir()
+    assert loadstone.json(*args)["cache"] == f"not stored: {cache}: cannot be written to: Is a directory"
 
 
 def test_not_with_an_io_that_reads(loadstone, model, cache):
     done = loadstone("load", model, "-d", "f32", f"--cache={cache}", "--io", "read", check=False)
     assert done.stderr == "loadstone: options: what a cache has is mapped, which io does not allow\n"
+
+
+def test_no_folder_of_the_users_own(loadstone, model, tmp_path):
+    """What says where it is may be missing, or a relative path, which the standard wants ignored."""
+    env = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    why = "there is no folder for the cache: neither XDG_CACHE_HOME nor HOME is set"
+    for more in ({}, {"XDG_CACHE_HOME": "relative"}, {"HOME": ""}):
+        found = loadstone.json("load", model, "-d", "f32", "--cache", env=env | more, cwd=tmp_path)
+        assert found["cache"] == f"not stored: {why}"
+        for what in ("list", "clear"):
+            done = loadstone("cache", what, env=env | more, cwd=tmp_path, check=False)
+            assert (done.returncode, done.stderr) == (4, f"loadstone: {why}\n")
+    assert [path.name for path in tmp_path.iterdir()] == [model.name]
+    home = tmp_path / "home"
+    args = ["load", model, "-d", "f32", "--cache"]
+    env |= {"HOME": str(home), "XDG_CACHE_HOME": "relative"}
+    assert loadstone.json(*args, env=env, cwd=tmp_path)["cache"] == "stored"
+    assert len(entries(home / ".cache" / "loadstone")) == 1
+
+
+def test_a_clock_that_went_back(loadstone, tmp_path, cache):
+    """Entries of a time that has yet to come are used, and go like others."""
+    models = [save_model(tmp_path / f"{i}.safetensors", seed=i) for i in range(2)]
+    args = ["-d", "f32", f"--cache={cache}"]
+    loadstone("load", models[0], *args)
+    (entry,) = entries(cache)
+    future = time.time() + 1e8
+    os.utime(entry, (future, entry.stat().st_mtime))
+    assert loadstone.json("load", models[0], *args)["cache"] == "hit"
+    os.utime(entry, (future, entry.stat().st_mtime))
+    loadstone("load", models[1], *args, "--cache-size", entry.stat().st_size)
+    (left,) = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
+    assert left["source"] == str(models[1])
+
+
+def test_an_entry_that_goes_while_it_is_mapped(loadstone, model, cache, tmp_path):
+    """Whoever has it mapped keeps it."""
+    library = pytest.importorskip("loadstone")
+    for _ in range(2):
+        weights = library.load(model, dtype="float32", cache=cache)
+    assert weights.report.cache == "hit"
+    assert loadstone.json("cache", "clear", f"--cache={cache}")["bytes_removed"] > 0
+    assert list(cache.iterdir()) == []
+    assert torch.equal(torch.from_dlpack(weights["count"]), torch.arange(5))
+    name = 'w"3\n\\é'
+    assert torch.equal(torch.from_dlpack(weights[name]), load_file(model)[name].float())
 
 
 @pytest.fixture
@@ -277,6 +323,17 @@ def mount_tmpfs(tmp_path):
     yield mount
     if folder.is_mount():
         subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_may_not_be_written_to(loadstone, mount_tmpfs, model):
+    small = mount_tmpfs(MIB)
+    args = ["load", model, "--digest", f"--cache={small}"]
+    stored = loadstone.json(*args, "-d", "f32")
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    found = loadstone.json(*args, "-d", "f32")
+    assert (found["cache"], found["digests"]) == ("hit", stored["digests"])
+    found = loadstone.json(*args, "-d", "f16")
+    assert found["cache"] == f"not stored: {small}: cannot be written to: Read-only file system"
 
 
 def test_a_disk_that_fills(loadstone, mount_tmpfs, model):
@@ -326,7 +383,7 @@ def test_many_processes_at_once(loadstone, model, cache):
     reports = [json.loads(process.communicate()[0]) for process in running]
     assert all(r["digests"] == reports[0]["digests"] for r in reports)
     states = {r["cache"] for r in reports}
-    assert states <= {"stored", "hit", "not stored: another load is writing the same"}
+    assert states <= {"stored", "hit", f"not stored: {cache}: another load is writing the same"}
     assert "stored" in states
     assert len(list(cache.iterdir())) == 1
 

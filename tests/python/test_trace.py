@@ -47,6 +47,14 @@ def test_trace(loadstone, model, tmp_path):
     assert sum(e["dur"] for e in phases) / 1e6 <= report["seconds"]
 
 
+def test_what_is_written_to_a_cache(loadstone, model, tmp_path):
+    path = tmp_path / "trace.json"
+    report = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/cache", "--trace", path)
+    assert report["cache"] == "stored"
+    spans = [e for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X" and e["tid"]]
+    assert sum(e["args"]["bytes"] for e in spans if e["name"] == "cache") == report["bytes_read"]
+
+
 def test_mapped_pages_are_page_faults(loadstone, model, tmp_path):
     path = tmp_path / "trace.json"
     loadstone("load", model, "--trace", path)

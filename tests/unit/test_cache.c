@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -26,10 +27,8 @@ static _Atomic enum {
     FALLOCATE,
     PWRITE,
     FSYNC,
-    LINKAT,
-    TMPFILE,
-    NO_PROC,
     RENAMEAT,
+    FLOCK,
     N_FAILURES
 } failure; /* that the next calls have */
 static int fails_with;
@@ -54,15 +53,10 @@ ssize_t __real_pwrite64(int fd, const void *data, size_t nbytes, off_t offset);
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t nbytes, off_t offset);
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
-int __real_linkat(int from, const char *old, int to, const char *name, int flags);
-int __wrap_linkat(int from, const char *old, int to, const char *name, int flags);
-int __real_openat64(int dir, const char *path, int flags, mode_t mode);
-int __wrap_openat64(int dir, const char *path, int flags, mode_t mode);
-
 int __real_renameat(int from, const char *old, int to, const char *name);
 int __wrap_renameat(int from, const char *old, int to, const char *name);
-int __real_access(const char *path, int mode);
-int __wrap_access(const char *path, int mode);
+int __real_flock(int fd, int how);
+int __wrap_flock(int fd, int how);
 int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
@@ -73,9 +67,13 @@ int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes)
     return fails(FALLOCATE) ? -1 : __real_fallocate64(fd, mode, offset, nbytes);
 }
 
+static void (*before_writing)(void); /* or NULL */
+
 /* Short writes always, so that going on after one is seen. */
 ssize_t __wrap_pwrite64(int fd, const void *data, size_t nbytes, off_t offset)
 {
+    if (before_writing)
+        before_writing();
     return fails(PWRITE) ? -1 : __real_pwrite64(fd, data, nbytes > 100000 ? 100000 : nbytes, offset);
 }
 
@@ -92,24 +90,14 @@ int __wrap_fsync(int fd)
     return fails(FSYNC) ? -1 : __real_fsync(fd);
 }
 
-int __wrap_linkat(int from, const char *old, int to, const char *name, int flags)
-{
-    return fails(LINKAT) || fails(NO_PROC) ? -1 : __real_linkat(from, old, to, name, flags);
-}
-
-int __wrap_openat64(int dir, const char *path, int flags, mode_t mode)
-{
-    return (flags & O_TMPFILE) == O_TMPFILE && fails(TMPFILE) ? -1 : __real_openat64(dir, path, flags, mode);
-}
-
 int __wrap_renameat(int from, const char *old, int to, const char *name)
 {
     return fails(RENAMEAT) ? -1 : __real_renameat(from, old, to, name);
 }
 
-int __wrap_access(const char *path, int mode)
+int __wrap_flock(int fd, int how)
 {
-    return !strncmp(path, "/proc/", 6) && fails(NO_PROC) ? -1 : __real_access(path, mode);
+    return fails(FLOCK) ? -1 : __real_flock(fd, how);
 }
 
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice)
@@ -254,9 +242,10 @@ static void whatever_fails_there_is_no_half_entry(void **state)
         [FALLOCATE] = "has no room for 0.00 GB: No space left on device",
         [PWRITE] = "cannot be written to: No space left on device",
         [FSYNC] = "cannot be written to: No space left on device",
-        [LINKAT] = "cannot be given its name: No space left on device",
+        [RENAMEAT] = "cannot be given its name: No space left on device",
+        [FLOCK] = "cannot be written to: No space left on device",
     };
-    for (int which = FALLOCATE; which <= LINKAT; which++) {
+    for (int which = FALLOCATE; which <= FLOCK; which++) {
         clear();
         failure = (unsigned)which;
         fails_with = ENOSPC;
@@ -264,7 +253,7 @@ static void whatever_fails_there_is_no_half_entry(void **state)
         failure = NONE;
         snprintf(expected, sizeof expected, "not stored: %s: %s", cache, messages[which]);
         assert_string_equal(what, expected);
-        assert_int_equal(n_entries(), 0);
+        assert_int_equal(n_files(), 0);
         assert_int_equal(load(what), LDS_OK);
         assert_string_equal(what, "stored");
         assert_int_equal(load(what), LDS_OK);
@@ -272,23 +261,20 @@ static void whatever_fails_there_is_no_half_entry(void **state)
     }
 }
 
-/* Systems that lack what is nice to have: nameless files, a way to name them, and room that is set aside. */
-static void plain_systems_will_do(void **state)
+/* A file system that cannot set room aside says how much it has. */
+static void room_need_not_be_set_aside(void **state)
 {
     (void)state;
     char what[256];
-    static const int lacking[] = {FALLOCATE, TMPFILE, NO_PROC};
-    for (size_t i = 0; i < sizeof lacking / sizeof lacking[0]; i++) {
-        clear();
-        failure = (unsigned)lacking[i];
-        fails_with = lacking[i] == NO_PROC ? ENOENT : EOPNOTSUPP;
-        assert_int_equal(load(what), LDS_OK);
-        failure = NONE;
-        assert_string_equal(what, "stored");
-        assert_int_equal(load(what), LDS_OK);
-        assert_string_equal(what, "hit");
-        assert_int_equal(n_entries(), 1);
-    }
+    clear();
+    failure = FALLOCATE;
+    fails_with = EOPNOTSUPP;
+    assert_int_equal(load(what), LDS_OK);
+    failure = NONE;
+    assert_string_equal(what, "stored");
+    assert_int_equal(load(what), LDS_OK);
+    assert_string_equal(what, "hit");
+    assert_int_equal(n_entries(), 1);
 }
 
 /* What one load came to. */
@@ -364,6 +350,113 @@ static void a_source_that_changed_is_no_hit(void **state)
     assert_string_equal(load_ok(after, cached()).cache, "hit");
     lds_checkpoint_close(before);
     lds_checkpoint_close(after);
+    clear();
+}
+
+static const char *source; /* that is written to in the middle of its load */
+
+static void write_to_source(void)
+{
+    const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
+    assert_int_equal(n_files(), 1);
+    assert_int_equal(utimensat(AT_FDCWD, source, times, 0), 0);
+}
+
+/* What was written by then is thrown away. */
+static void a_source_that_changes_meanwhile_leaves_no_entry(void **state)
+{
+    (void)state;
+    lds_checkpoint *changing;
+    outcome o;
+    lds_error err = LDS_ERROR_INIT;
+    source = in_folder(folder, "changing.safetensors");
+    write_model(source);
+    assert_int_equal(lds_checkpoint_open(&changing, source, NULL, NULL), LDS_OK);
+    before_writing = write_to_source;
+    assert_int_equal(load_as(&o, changing, cached(), &err), LDS_ERR_CHANGED);
+    before_writing = NULL;
+    assert_int_equal(n_files(), 0);
+    lds_checkpoint_close(changing);
+}
+
+/* Of the source, and of the entry, whose samples are read. */
+static void a_read_that_fails_leaves_no_half_entry(void **state)
+{
+    (void)state;
+    bool failed = true;
+    size_t n_loads_failed = 0, n_not_stored = 0;
+    outcome o;
+    for (uint64_t n = 1; failed; n++) {
+        clear();
+        faults_inject(FAULT_READ, n);
+        lds_status status = load_as(&o, checkpoint, cached(), NULL);
+        failed = faults_disarm();
+        assert_true(status == LDS_OK || (failed && status == LDS_ERR_IO));
+        bool is_stored = !status && !strcmp(o.cache, "stored");
+        assert_int_equal(n_files(), is_stored);
+        n_loads_failed += status != LDS_OK;
+        n_not_stored += !status && !is_stored;
+    }
+    assert_true(n_loads_failed && n_not_stored);
+    clear();
+}
+
+static void stall(void)
+{
+    atomic_store(&is_stalled, true);
+    usleep(200000);
+}
+
+static int stop_if_stalled(void *ctx, const lds_progress *progress)
+{
+    (void)ctx, (void)progress;
+    return atomic_load(&is_stalled);
+}
+
+static void a_load_that_is_cancelled_leaves_no_entry(void **state)
+{
+    (void)state;
+    lds_network *network;
+    lds_load_options options = cached();
+    options.progress = stop_if_stalled;
+    before_writing = stall;
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_F32, NULL), LDS_OK);
+    assert_int_equal(lds_load(network, checkpoint, &options, NULL, NULL), LDS_ERR_CANCELLED);
+    before_writing = NULL;
+    atomic_store(&is_stalled, false);
+    assert_int_equal(n_files(), 0);
+    lds_network_free(network);
+}
+
+static void *load_beside_others(void *ctx)
+{
+    *(outcome *)ctx = load_ok(checkpoint, cached());
+    return NULL;
+}
+
+static void of_loads_at_once_one_writes(void **state)
+{
+    (void)state;
+    enum { N_LOADS = 4, N_ROUNDS = 20 };
+    char busy[sizeof cache + 64];
+    snprintf(busy, sizeof busy, "not stored: %s: another load is writing the same", cache);
+    for (int round = 0; round < N_ROUNDS; round++) {
+        outcome outcomes[N_LOADS];
+        pthread_t threads[N_LOADS];
+        size_t n_stored = 0;
+        clear();
+        for (int i = 0; i < N_LOADS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, load_beside_others, &outcomes[i]), 0);
+        for (int i = 0; i < N_LOADS; i++)
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+        for (int i = 0; i < N_LOADS; i++) {
+            bool is_stored = !strcmp(outcomes[i].cache, "stored");
+            assert_true(is_stored || !strcmp(outcomes[i].cache, "hit") || !strcmp(outcomes[i].cache, busy));
+            n_stored += is_stored;
+        }
+        assert_true(n_stored > 0);
+        assert_int_equal(n_files(), 1);
+    }
     clear();
 }
 
@@ -448,7 +541,7 @@ static void a_write_that_fails_costs_no_entry(void **state)
     lds_load_options options = cached();
     options.cache_nbytes = 6 * N; /* an entry has 4 * N and a header */
     assert_string_equal(load_ok(checkpoint, options).cache, "stored");
-    for (int which = PWRITE; which <= LINKAT; which++) {
+    for (int which = PWRITE; which <= RENAMEAT; which++) {
         failure = (unsigned)which;
         fails_with = EIO;
         outcome o = load_ok(other, options);
@@ -462,14 +555,12 @@ static void a_write_that_fails_costs_no_entry(void **state)
     clear();
 }
 
-/* Load in a process that has no nameless files, and dies in call n of a kind. */
+/* Load in a process that dies in call n of a kind. */
 static void die_in(int call, int n)
 {
     int status;
     pid_t pid = fork();
     if (!pid) {
-        failure = TMPFILE;
-        fails_with = EOPNOTSUPP;
         atomic_store(&n_until_kill, n);
         atomic_store(&kills_in, call);
         load_ok(checkpoint, cached());
@@ -479,21 +570,21 @@ static void die_in(int call, int n)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* With temporary names there is something that a process can leave behind. */
 static void a_writer_that_is_killed_leaves_no_half_entry(void **state)
 {
     (void)state;
     static const struct {
         int call, n;
-        size_t n_entries, n_others; /* left: a lock, and a temporary file */
+        size_t n_entries, n_others; /* left: a temporary file */
     } moments[] = {
-        {FALLOCATE, 1, 0, 2}, /* nothing is written yet */
-        {PWRITE, 1, 0, 2},    /* all of it is of the data, */
-        {PWRITE, 13, 0, 2},   /* but for the last, */
-        {PWRITE, 14, 0, 2},   /* which is the header */
-        {FSYNC, 1, 0, 2},     /* of the file */
-        {RENAMEAT, 1, 0, 2},  /* it has its temporary name still */
-        {FSYNC, 2, 1, 1},     /* of the folder */
+        {FLOCK, 1, 0, 1},     /* the file is empty, and nobody's */
+        {FALLOCATE, 1, 0, 1}, /* nothing is written yet */
+        {PWRITE, 1, 0, 1},    /* all of it is of the data, */
+        {PWRITE, 13, 0, 1},   /* but for the last, */
+        {PWRITE, 14, 0, 1},   /* which is the header */
+        {FSYNC, 1, 0, 1},     /* of the file */
+        {RENAMEAT, 1, 0, 1},  /* it has its temporary name still */
+        {FSYNC, 2, 1, 0},     /* of the folder */
     };
     char what[256];
     for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++) {
@@ -540,21 +631,15 @@ static double cancel_in_sync(int n)
 static void a_disk_that_does_not_answer_can_be_left(void **state)
 {
     (void)state;
-    static const int lacking[] = {NONE, TMPFILE};
-    for (int i = 0; i < 2; i++) {
-        clear();
-        failure = (unsigned)lacking[i];
-        fails_with = EOPNOTSUPP;
-        assert_true(cancel_in_sync(1) < 1);
-        assert_int_equal(n_files(), 0);
-        atomic_store(&is_stalled, false);
-        /* The folder's: the entry is there, and whole. */
-        assert_true(cancel_in_sync(2) < 1);
-        atomic_store(&is_stalled, false);
-        assert_int_equal(n_files(), 1);
-        failure = NONE;
-        assert_string_equal(load_ok(checkpoint, cached()).cache, "hit");
-    }
+    clear();
+    assert_true(cancel_in_sync(1) < 1);
+    assert_int_equal(n_files(), 0);
+    atomic_store(&is_stalled, false);
+    /* The folder's: the entry is there, and whole. */
+    assert_true(cancel_in_sync(2) < 1);
+    atomic_store(&is_stalled, false);
+    assert_int_equal(n_files(), 1);
+    assert_string_equal(load_ok(checkpoint, cached()).cache, "hit");
     clear();
 }
 
@@ -627,8 +712,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(whatever_fails_there_is_no_half_entry),
-        cmocka_unit_test(plain_systems_will_do),
+        cmocka_unit_test(room_need_not_be_set_aside),
         cmocka_unit_test(a_source_that_changed_is_no_hit),
+        cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_entry),
+        cmocka_unit_test(a_read_that_fails_leaves_no_half_entry),
+        cmocka_unit_test(a_load_that_is_cancelled_leaves_no_entry),
+        cmocka_unit_test(of_loads_at_once_one_writes),
         cmocka_unit_test(an_entry_larger_than_free_memory_is_left_to_first_use),
         cmocka_unit_test(an_entry_is_prefetched),
         cmocka_unit_test(progress_is_that_of_what_is_brought_in),

@@ -1,0 +1,133 @@
+/*
+ * Digests for the cache.
+ *
+ * The key is a digest of what the source files are (path, device, inode, size, times) and of every transfer
+ * (tensor, extent, dtype, shape, parameter): what is not the same in all of that has another entry. The
+ * digest of an entry's bytes is one of samples, which tells when a disk that lost power has not kept all of
+ * them: to go through the whole would take longer than the load saves.
+ */
+#include "src/load/cache_digest.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { SAMPLE_NBYTES = 256 << 10, N_SAMPLES = 64 };
+
+static void write_hex(char text[static LDS_CACHE_DIGEST_SIZE], XXH128_hash_t hash)
+{
+    snprintf(text, LDS_CACHE_DIGEST_SIZE, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+}
+
+static void add_u64(XXH3_state_t *state, uint64_t value)
+{
+    XXH3_128bits_update(state, &value, sizeof value);
+}
+
+static void add_text(XXH3_state_t *state, const char *text)
+{
+    add_u64(state, strlen(text));
+    XXH3_128bits_update(state, text, strlen(text));
+}
+
+static void add_time(XXH3_state_t *state, struct timespec t)
+{
+    add_u64(state, (uint64_t)t.tv_sec);
+    add_u64(state, (uint64_t)t.tv_nsec);
+}
+
+/* What the file was when it was opened: an entry of what it has become since is not what is to be loaded. */
+static lds_status add_file(XXH3_state_t *state, const lds_file *file, lds_error *err)
+{
+    struct stat st;
+    if (fstat(file->fd, &st))
+        return lds_fail_errno(err, LDS_ERR_IO, errno, "its status cannot be read");
+    LDS_TRY(lds_file_check_unchanged(file, err));
+    char *path = realpath(file->path, NULL);
+    add_text(state, path ? path : file->path);
+    free(path);
+    add_u64(state, st.st_dev);
+    add_u64(state, st.st_ino);
+    add_u64(state, (uint64_t)st.st_size);
+    add_time(state, st.st_mtim);
+    add_time(state, st.st_ctim);
+    return LDS_OK;
+}
+
+static void add_shape(XXH3_state_t *state, uint32_t n_dims, const uint64_t *shape)
+{
+    add_u64(state, n_dims);
+    XXH3_128bits_update(state, shape, n_dims * sizeof *shape);
+}
+
+static void add_run(XXH3_state_t *state, const lds_plan *plan, const lds_run *run)
+{
+    const lds_tensor *tensor = &plan->checkpoint->tensors[run->tensor];
+    const lds_target *target = &plan->targets[run->target];
+    add_text(state, tensor->name.text);
+    add_text(state, target->param->name.text);
+    add_shape(state, tensor->n_dims, tensor->shape);
+    add_shape(state, target->param->n_dims, target->param->shape);
+    const uint64_t numbers[] = {tensor->file,     tensor->dtype,     tensor->offset, tensor->nbytes,
+                                run->file_offset, run->param_offset, run->numel,     target->dtype};
+    XXH3_128bits_update(state, numbers, sizeof numbers);
+}
+
+static lds_status add_plan(XXH3_state_t *state, const lds_plan *plan, lds_error *err)
+{
+    uint32_t file = UINT32_MAX;
+    add_text(state, "loadstone cache 1");
+    add_u64(state, 1); /* in the machine's order of bytes */
+    for (size_t r = 0; r < plan->n_runs; r++) {
+        const lds_run *run = &plan->runs[r];
+        if (!lds_cache_keeps(&plan->targets[run->target]))
+            continue;
+        if (plan->checkpoint->tensors[run->tensor].file != file) {
+            file = plan->checkpoint->tensors[run->tensor].file;
+            LDS_TRY(add_file(state, &plan->checkpoint->files[file], err));
+        }
+        add_run(state, plan, run);
+    }
+    return LDS_OK;
+}
+
+lds_status lds_cache_make_key(char key[static LDS_CACHE_DIGEST_SIZE], const lds_plan *plan, lds_error *err)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        return lds_fail_memory(err, sizeof *state);
+    XXH3_128bits_reset(state);
+    lds_status status = add_plan(state, plan, err);
+    write_hex(key, XXH3_128bits_digest(state));
+    XXH3_freeState(state);
+    return status;
+}
+
+lds_status lds_cache_sample(char digest[static LDS_CACHE_DIGEST_SIZE], int fd, uint64_t offset,
+                            uint64_t nbytes, lds_error *err)
+{
+    uint8_t *data = NULL;
+    XXH3_state_t *state = XXH3_createState();
+    lds_status status =
+        state ? lds_calloc(&data, SAMPLE_NBYTES, 1, err) : lds_fail_memory(err, sizeof *state);
+    if (status) {
+        XXH3_freeState(state);
+        return status;
+    }
+    XXH3_128bits_reset(state);
+    bool is_short = nbytes <= (uint64_t)N_SAMPLES * SAMPLE_NBYTES;
+    uint64_t step = is_short ? SAMPLE_NBYTES : (nbytes - SAMPLE_NBYTES) / (N_SAMPLES - 1);
+    for (uint64_t at = 0; at < nbytes && !status; at += step) {
+        size_t n = nbytes - at < SAMPLE_NBYTES ? (size_t)(nbytes - at) : SAMPLE_NBYTES;
+        status = lds_file_read(fd, data, n, offset + at, err);
+        XXH3_128bits_update(state, data, n);
+    }
+    write_hex(digest, XXH3_128bits_digest(state));
+    XXH3_freeState(state);
+    free(data);
+    return status;
+}
