@@ -781,8 +781,9 @@ typedef struct lds_load_options {
      * loadstone/ in the user's cache folder ($XDG_CACHE_HOME, ~/.cache). Default NULL: none. "The same" means these
      * files, unchanged, into the same parameters of the same dtypes. An entry is a safetensors file; it appears
      * when it is whole and on the disk, and what is wrong with a cache never fails a load: the report says it.
-     * The load returns when the entry is on the disk. What is bound to the caller's memory is not kept. Not with
-     * an allocator, or an io that forbids mapping.
+     * The load returns when the entry is on the disk. What is bound to the caller's memory is not kept. Who may
+     * write to the folder is trusted with what is in it, but in one that everybody may write to only entries of
+     * the user and of root are used. Not with an allocator, or an io that forbids mapping.
      */
     const char *cache;
     /*

@@ -61,7 +61,7 @@ static lds_status open_entry(lds_cache *cache, const lds_plan *plan, const lds_l
     lds_status status = lds_checkpoint_open(&cache->entry, path, NULL, err);
     free(path);
     if (!status)
-        status = lds_cache_entry_check(cache->entry, cache->key, plan, err);
+        status = lds_cache_entry_check(cache->entry, &cache->dir, cache->key, plan, err);
     if (!status)
         status = plan_entry(cache, plan, options, err);
     if (status) {

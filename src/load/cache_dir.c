@@ -1,11 +1,11 @@
 /*
  * The cache's folder: finding it, giving files their names, and keeping it small.
  *
- * An entry appears under its name when it is whole and on the disk, by rename(2) of a file that had a temporary name
- * before. That file is locked by its writer: so of those that would write the same one does, and what a process that
- * was killed has left is known, since its lock went with it, and taken away by the next who writes or evicts. An
- * entry may be removed while others have it mapped; they keep it. When it was used last is its time of access, which
- * is set by hand, since most systems do not keep it.
+ * An entry appears under its name when it is whole and on the disk, by rename(2) of a file that had a
+ * temporary name before. That file is locked by its writer: so of those that would write the same one does,
+ * and what a process that was killed has left is known, since its lock went with it, and taken away by the
+ * next who writes or evicts. An entry may be removed while others have it mapped; they keep it. When it was
+ * used last is its time of access, which is set by hand, since most systems do not keep it.
  */
 #include "src/load/cache_dir.h"
 
@@ -31,27 +31,30 @@ static lds_status default_path(char **path, lds_error *err)
                     "there is no folder for the cache: neither XDG_CACHE_HOME nor HOME is set");
 }
 
-/* Make a folder and those that it is in; errors show when it is opened. */
+/* Make a folder and those that it is in, for the user alone; errors show when it is opened. */
 static void make_folders(char *path)
 {
     for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = 0;
-        (void)!mkdir(path, 0777);
+        (void)!mkdir(path, 0700);
         *slash = '/';
     }
-    (void)!mkdir(path, 0777);
+    (void)!mkdir(path, 0700);
 }
 
 lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, lds_error *err)
 {
+    struct stat st;
     *dir = (lds_cache_dir){.fd = -1};
     LDS_TRY(*path ? lds_copy_string(&dir->path, path, strlen(path), err) : default_path(&dir->path, err));
     assert(dir->path); /* the analyser cannot know that a failure is never LDS_OK */
     if (make)
         make_folders(dir->path);
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir->fd >= 0)
+    if (dir->fd >= 0 && !fstat(dir->fd, &st)) {
+        dir->is_everybodys = st.st_mode & S_IWOTH;
         return LDS_OK;
+    }
     int why = errno;
     lds_fail_errno(err, why == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, why, "cannot be opened");
     return lds_error_context(err, why == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, dir->path, NULL);
@@ -63,6 +66,11 @@ void lds_cache_dir_close(lds_cache_dir *dir)
         close(dir->fd);
     free(dir->path);
     *dir = (lds_cache_dir){.fd = -1};
+}
+
+bool lds_cache_dir_trusts(const lds_cache_dir *dir, const struct stat *st)
+{
+    return !dir->is_everybodys || !st->st_uid || st->st_uid == geteuid();
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -96,8 +104,9 @@ lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const cha
 }
 
 /*
- * Remove a temporary file whose writer is gone; false with errno if that cannot be, EWOULDBLOCK if it is not gone. Who
- * has the lock of what a name leads to is alone with the name, but it may have led to something else before.
+ * Remove a temporary file whose writer is gone; false with errno if that cannot be, EWOULDBLOCK if it is not
+ * gone. Who has the lock of what a name leads to is alone with the name, but it may have led to something
+ * else before.
  */
 static bool remove_stale(const lds_cache_dir *dir, const char *name)
 {
@@ -135,13 +144,13 @@ static int create_locked(const lds_cache_dir *dir, const char *name, mode_t mode
     return -1;
 }
 
-int lds_cache_create(const lds_cache_dir *dir, const char *key)
+int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public)
 {
     int fd;
     char name[LDS_CACHE_NAME_SIZE];
     make_name(name, key, temporary_suffix);
     do
-        fd = create_locked(dir, name, 0666);
+        fd = create_locked(dir, name, is_public ? 0644 : 0600);
     while (fd < 0 && errno == EEXIST && remove_stale(dir, name));
     return fd;
 }
@@ -203,8 +212,8 @@ lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *d
 }
 
 /*
- * Of those that evict at once each might spare its own entry and remove the other's. Whoever holds the lock has it
- * for moments, unless it was stopped: that is no reason to wait for long.
+ * Of those that evict at once each might spare its own entry and remove the other's. Whoever holds the lock
+ * has it for moments, unless it was stopped: that is no reason to wait for long.
  */
 static void lock_folder(const lds_cache_dir *dir)
 {

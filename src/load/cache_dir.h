@@ -13,29 +13,37 @@ enum { LDS_CACHE_NAME_SIZE = LDS_CACHE_DIGEST_SIZE + 12 };
 typedef struct lds_cache_dir {
     char *path;
     int fd;
+    bool is_everybodys; /* any user may write to it */
 } lds_cache_dir;
 
 /* Open a folder, and make it where it is missing; "" is the user's own. Closed in any case. */
 lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, lds_error *err);
 void lds_cache_dir_close(lds_cache_dir *dir);
 
+/*
+ * Who may write to a folder is trusted with what is in it, unless that is everybody: then it has to be the
+ * user's, or root's.
+ */
+bool lds_cache_dir_trusts(const lds_cache_dir *dir, const struct stat *st);
+
 /* The path of a key's entry. LDS_ERR_NOT_FOUND if there is none. Freed with free(). */
 lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const char *key, lds_error *err);
 
 /*
- * A new file that is to become the entry of a key, and that nobody else has: an open descriptor, with a lock that says
- * that its writer is alive. -1 with errno on failure, EWOULDBLOCK if another writer of the key is alive. Ended by
- * publishing or removing it, and close().
+ * A new file that is to become the entry of a key, and that nobody else has: an open descriptor, with a lock
+ * that says that its writer is alive. Whoever may write to it, all or only the user may read it. -1 with
+ * errno on failure, EWOULDBLOCK if another writer of the key is alive. Ended by publishing or removing it,
+ * and close().
  */
-int lds_cache_create(const lds_cache_dir *dir, const char *key);
+int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public);
 void lds_cache_remove(const lds_cache_dir *dir, const char *key);
 
 /* Give it its name, in the place of what may have it, and then evict others. On failure it is removed. */
 lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err);
 
 /*
- * Remove what was used least recently until at most keep_nbytes are left, but not the file of the name spared, which
- * may be NULL. *removed_nbytes is how much went.
+ * Remove what was used least recently until at most keep_nbytes are left, but not the file of the name
+ * spared, which may be NULL. *removed_nbytes is how much went.
  */
 lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
                            uint64_t *removed_nbytes, lds_error *err);
@@ -43,7 +51,7 @@ lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const
 /* That the folder's disk has. */
 uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
 
-/* Remove the same if it takes that for the disk to have room for nbytes, and if it does. True if entries went. */
+/* Remove the same if the disk has room for nbytes then, and has not before. True if entries went. */
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes);
 
 typedef struct lds_cache_found {
@@ -59,8 +67,8 @@ typedef struct lds_cache_found_list {
 } lds_cache_found_list;
 
 /*
- * The entries, the least recently used first. If clean, what writers have left that are gone is removed on the way.
- * *list starts zeroed; its data is freed by the caller in any case.
+ * The entries, the least recently used first. If clean, what writers have left that are gone is removed on
+ * the way. *list starts zeroed; its data is freed by the caller in any case.
  */
 lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *dir, bool clean,
                               lds_error *err);

@@ -1,9 +1,10 @@
 /*
  * What an entry of the cache looks like, and whether it is one.
  *
- * An entry is a safetensors file of the parameters' own names. It is not believed because of its name: it is parsed
- * like any file, has to name the key, to have all the parameters in their dtypes and shapes, and to have been left
- * alone since it was written (its time of modification is in its header), and the digest of its samples has to agree.
+ * An entry is a safetensors file of the parameters' own names. It is not believed because of its name: it is
+ * parsed like any file, has to name the key, to have all the parameters in their dtypes and shapes, and to
+ * have been left alone since it was written (its time of modification is in its header), and the digest of
+ * its samples has to agree.
  */
 #include "src/load/cache_entry.h"
 
@@ -19,7 +20,7 @@ enum { HEADER_GRAIN = 4096, LENGTH_NBYTES = 8 };
 static const char key_name[] = "loadstone.key", written_name[] = "loadstone.written",
                   source_name[] = "loadstone.source", sample_name[] = "loadstone.sample";
 
-/* The most bits that an element of what is kept has, of those that have less than a limit; 0 if there is none. */
+/* The most bits, below a limit, that an element of what is kept has; 0 if there is none. */
 static uint32_t widest_below(uint32_t limit, const lds_plan *plan)
 {
     uint32_t widest = 0;
@@ -42,7 +43,7 @@ static void put_target(FILE *f, const lds_target *target, uint64_t begin)
             (unsigned long long)(begin + target->nbytes));
 }
 
-/* Those with the widest elements come first: so each begins at a multiple of its element, and none leaves a gap. */
+/* The widest elements come first: so each parameter begins at a multiple of its own, and none leaves a gap. */
 static void put_targets(FILE *f, lds_cache_header *header, const lds_plan *plan)
 {
     for (uint32_t bits = UINT32_MAX; (bits = widest_below(bits, plan));)
@@ -138,12 +139,14 @@ static bool has_all(const lds_checkpoint *entry, const lds_plan *plan)
     return n == entry->n_tensors;
 }
 
-lds_status lds_cache_entry_check(const lds_checkpoint *entry, const char *key, const lds_plan *plan,
-                                 lds_error *err)
+lds_status lds_cache_entry_check(const lds_checkpoint *entry, const lds_cache_dir *dir, const char *key,
+                                 const lds_plan *plan, lds_error *err)
 {
     struct stat st;
     if (fstat(entry->files[0].fd, &st))
         return lds_fail_errno(err, LDS_ERR_IO, errno, "its status cannot be read");
+    if (!lds_cache_dir_trusts(dir, &st))
+        return lds_fail(err, LDS_ERR_IO, "belongs to another user, in a folder that everybody may write to");
     if (strcmp(metadata_of(entry, key_name), key) != 0)
         return lds_fail(err, LDS_ERR_MALFORMED, "is the entry of another key");
     if (st.st_mtim.tv_nsec ||

@@ -25,10 +25,10 @@ lds_status lds_cache_header_compose(lds_cache_header *header, const lds_plan *pl
 const char *lds_cache_entry_source(const lds_checkpoint *entry);
 
 /*
- * Refuse what is not the entry of this key as it was written, or has not exactly what the plan would bring into
- * its arena.
+ * Refuse what is not the entry of this key as it was written, or has not exactly what the plan would bring
+ * into its arena, or may be a stranger's.
  */
-lds_status lds_cache_entry_check(const lds_checkpoint *entry, const char *key, const lds_plan *plan,
-                                 lds_error *err);
+lds_status lds_cache_entry_check(const lds_checkpoint *entry, const lds_cache_dir *dir, const char *key,
+                                 const lds_plan *plan, lds_error *err);
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * Writing an entry of the cache while what it has is being loaded.
  *
- * All that an entry is but the digest of its samples is known before the first byte is: the header, and so each
- * parameter's place. So whoever has converted a block writes it while it is in its cache, in whatever order they come.
- * The header, without which the file is nothing, is written last. A write that fails ends the entry, and not the load:
- * the first error is kept for the end.
+ * All that an entry is but the digest of its samples is known before the first byte is: the header, and so
+ * each parameter's place. So whoever has converted a block writes it while it is in its cache, in whatever
+ * order they come. The header, without which the file is nothing, is written last. A write that fails ends
+ * the entry, and not the load: the first error is kept for the end.
  */
 #include "src/load/cache_write.h"
 
@@ -61,8 +61,8 @@ static int set_aside(const lds_cache_write *w)
 }
 
 /*
- * Entries go for it only if the cap would have them go anyway, and if that is enough: else the write would fail, and
- * they would be missed.
+ * Entries go for it only if the cap would have them go anyway, and if that is enough: else the write would
+ * fail, and they would be missed.
  */
 static lds_status reserve(const lds_cache_write *w, lds_error *err)
 {
@@ -75,13 +75,23 @@ static lds_status reserve(const lds_cache_write *w, lds_error *err)
     return LDS_OK;
 }
 
+/* Everybody may read an entry if everybody may read what it was made of. */
+static bool is_public(const lds_plan *plan)
+{
+    struct stat st;
+    for (size_t f = 0; f < plan->checkpoint->n_files; f++)
+        if (fstat(plan->checkpoint->files[f].fd, &st) || !(st.st_mode & S_IROTH))
+            return false;
+    return true;
+}
+
 static lds_status begin(lds_cache_write *w, const lds_plan *plan, lds_error *err)
 {
     LDS_TRY(lds_cache_header_compose(&w->header, plan, w->key, err));
     if (w->header.end > w->max_nbytes)
         return lds_fail(err, LDS_ERR_MEMORY, "may have %.2f GB, and this needs %.2f GB",
                         (double)w->max_nbytes / 1e9, (double)w->header.end / 1e9);
-    w->fd = lds_cache_create(w->dir, w->key);
+    w->fd = lds_cache_create(w->dir, w->key, is_public(plan));
     if (w->fd < 0 && errno == EWOULDBLOCK)
         return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
     if (w->fd < 0)
@@ -132,7 +142,8 @@ static lds_status write_header(lds_cache_write *w, lds_error *err)
 }
 
 /*
- * That the name is on the disk is waited for, too, but if it is not, the next load that looks for it writes it anew.
+ * That the name is on the disk is waited for, too, but if it is not, the next load that looks for it writes
+ * it anew.
  */
 static lds_status finish(lds_cache_write *w, int (*tick)(void *ctx), void *tick_ctx, lds_error *err)
 {

@@ -7,7 +7,9 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -278,6 +280,90 @@ def test_no_folder_of_the_users_own(loadstone, model, tmp_path):
     env |= {"HOME": str(home), "XDG_CACHE_HOME": "relative"}
     assert loadstone.json(*args, env=env, cwd=tmp_path)["cache"] == "stored"
     assert len(entries(home / ".cache" / "loadstone")) == 1
+
+
+def test_who_may_read_an_entry(loadstone, model, tmp_path):
+    """Everybody if they may read all of its source; folders that are made for it are the user's alone."""
+    for mode, expected in ((0o644, 0o644), (0o640, 0o600), (0o600, 0o600)):
+        model.chmod(mode)
+        cache = tmp_path / f"{mode:o}" / "cache"
+        loadstone("load", model, "-d", "f32", f"--cache={cache}", preexec_fn=lambda: os.umask(0))
+        (entry,) = entries(cache)
+        assert stat.S_IMODE(entry.stat().st_mode) == expected
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (cache, cache.parent)] == [0o700] * 2
+
+
+def test_links_are_not_followed(loadstone, model, cache, tmp_path):
+    """A link is none of the cache's files: it is not used, and what it leads to is not touched."""
+    args = ["load", model, "-d", "f32", f"--cache={cache}"]
+    loadstone(*args)
+    (entry,) = entries(cache)
+    elsewhere = entry.rename(tmp_path / "elsewhere")
+    before = elsewhere.stat()
+    entry.symlink_to(elsewhere)
+    assert loadstone.json("cache", "list", f"--cache={cache}") == {"entries": []}
+    assert loadstone.json(*args)["cache"] == "stored"
+    assert not entry.is_symlink() and elsewhere.stat() == before
+    entry.unlink()
+    temporary = entry.with_suffix(".tmp")
+    temporary.symlink_to(tmp_path / "made")
+    why = "cannot be written to: Too many levels of symbolic links"
+    assert loadstone.json(*args)["cache"] == f"not stored: {cache}: {why}"
+    assert not (tmp_path / "made").exists()
+    assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": 0}
+
+
+STRANGER = 54321  # a user's number
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files cannot be given away")
+def test_whose_entries_are_believed(loadstone, model, cache):
+    """Those of whoever may write to the folder, unless that is everybody."""
+    args = ["load", model, "-d", "f32", f"--cache={cache}"]
+    loadstone(*args)
+    for mode, expected in ((0o755, "hit"), (0o775, "hit"), (0o777, "stored"), (0o1777, "stored")):
+        (entry,) = entries(cache)
+        os.chown(entry, STRANGER, -1)
+        cache.chmod(mode)
+        assert loadstone.json(*args)["cache"] == expected
+        assert loadstone.json(*args)["cache"] == "hit"
+        (entry,) = entries(cache)
+        assert entry.stat().st_uid == (0 if expected == "stored" else STRANGER)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_two_users_of_a_folder(loadstone, model):
+    """In a folder where users cannot remove each other's files, like /tmp."""
+
+    def as_stranger() -> None:
+        os.setgid(STRANGER)
+        os.setuid(STRANGER)
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        shared = Path(shutil.copy(model, folder))
+        shared.chmod(0o644)
+        shared.parent.chmod(0o755)
+        cache.mkdir()
+        cache.chmod(0o1777)
+        args = ["load", shared, "-d", "f32", f"--cache={cache}"]
+        try:
+            loadstone("--version", preexec_fn=as_stranger)
+        except (OSError, subprocess.SubprocessError):
+            pytest.skip("another user cannot run the command here")
+        assert loadstone.json(*args)["cache"] == "stored"
+        assert loadstone.json(*args, preexec_fn=as_stranger)["cache"] == "hit"  # root's
+        (entry,) = entries(cache)
+        os.chown(entry, STRANGER + 1, -1)
+        why = "cannot be given its name: Operation not permitted"
+        assert loadstone.json(*args, preexec_fn=as_stranger)["cache"] == f"not stored: {cache}: {why}"
+        entry.rename(entry.with_suffix(".tmp"))
+        why = "cannot be written to: Operation not permitted"
+        assert loadstone.json(*args, preexec_fn=as_stranger)["cache"] == f"not stored: {cache}: {why}"
+        assert loadstone.json("cache", "clear", f"--cache={cache}", preexec_fn=as_stranger) == {
+            "bytes_removed": 0
+        }
+        assert len(list(cache.iterdir())) == 1
 
 
 def test_a_clock_that_went_back(loadstone, tmp_path, cache):
