@@ -1,7 +1,9 @@
 """Loads of what is not in the page cache, beside the rate of the disk itself."""
 
+import shutil
+
 from hot import OTHERS, for_pairs, of_interest
-from measure import MIB, Measurement
+from measure import MIB, Measurement, Unmeasurable
 
 PAIRS = [("bf16", "bf16"), ("bf16", "f16"), ("bf16", "f32"), ("f32", "bf16")]
 SOURCES = ("map", "read", "uring", "direct")  # that can be asked for
@@ -48,10 +50,32 @@ def remote(group):
     group.check(what, ours, "loadstone, map", group.get(what, "loadstone, map"))
 
 
+def store(group, src, dst):
+    """A load that keeps its result for the next, which takes as long as the disk needs for it."""
+    model, directory = group.env.files.model(src), group.env.work / f"store-{dst}"
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    for state in ("hot", "cold"):
+        what = f"{src} -> {dst}, {state}, kept for the next load"
+        options = {"cold": state == "cold", "memory_nbytes": model.nbytes_as(dst)}
+        keep = [*load, "--cache", directory, "--store"]
+        todo = group.add(what, "loadstone, storing", keep, [model.file], **options)
+        todo += group.add(what, "loadstone", load, [model.file], **options)
+        group.rounds(todo)
+        ours = group.get(what, "loadstone, storing")
+        if set(ours.values("cache")) != {"stored"}:
+            raise Unmeasurable(f"{what}: {ours.values('cache')}")
+        group.check(what, ours, "without the cache", group.get(what, "loadstone"))
+    shutil.rmtree(directory)
+
+
 def target(who, src, dst):
     if who == "Run:ai":
         return 1.3 if (src, dst) == ("bf16", "f32") else 1
     return 1.8 if who == "safetensors" and src != dst else None
 
 
-GROUPS = {**for_pairs("cold", cold, PAIRS), "remote": remote}
+GROUPS = {
+    **for_pairs("cold", cold, PAIRS),
+    "remote": remote,
+    **for_pairs("store", store, [("bf16", "f16")]),
+}

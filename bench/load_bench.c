@@ -20,7 +20,7 @@ typedef struct settings {
     lds_dtype dtype;
     lds_io io;
     uint32_t n_threads, n_loads;
-    bool allocator, bind, pool, huge, at_once;
+    bool allocator, bind, pool, huge, at_once, store;
 } settings;
 
 /* Memory used before, handed out once. */
@@ -158,6 +158,8 @@ static void measure_load(const settings *set)
     options.io = set->io;
     options.n_threads = set->n_threads;
     options.cache = set->cache;
+    if (set->store) /* what an earlier run has left there would be used, and not written */
+        must(lds_cache_trim(set->cache, 0, NULL, &e), &e);
     if (set->pool) {
         must(lds_pool_create(&options.pool, 0, &e), &e);
         /* What a program before this one would have left behind. */
@@ -260,24 +262,19 @@ static void measure_crowd(settings *set)
 static _Noreturn void usage(void)
 {
     fputs("usage: load_bench load|open PATH [--dtype DTYPE] [--io auto|map|read|uring|direct] [--threads N]\n"
-          "                  [--allocator | --bind | --pool] [--huge] [--cache DIR]\n"
+          "                  [--allocator | --bind | --pool] [--huge] [--cache DIR [--store]]\n"
           "       load_bench crowd PATH --loads N [--at-once] [--dtype DTYPE] [--io IO] [--threads N]\n",
           stderr);
     exit(2);
 }
 
 static const struct option long_options[] = {
-    {"dtype", required_argument, NULL, 'd'},
-    {"io", required_argument, NULL, 'i'},
-    {"threads", required_argument, NULL, 't'},
-    {"allocator", no_argument, NULL, 'A'},
-    {"bind", no_argument, NULL, 'B'},
-    {"huge", no_argument, NULL, 'H'},
-    {"pool", no_argument, NULL, 'P'},
-    {"cache", required_argument, NULL, 'C'},
-    {"loads", required_argument, NULL, 'n'},
-    {"at-once", no_argument, NULL, 'O'},
-    {NULL, 0, NULL, 0},
+    {"dtype", required_argument, NULL, 'd'},   {"io", required_argument, NULL, 'i'},
+    {"threads", required_argument, NULL, 't'}, {"allocator", no_argument, NULL, 'A'},
+    {"bind", no_argument, NULL, 'B'},          {"huge", no_argument, NULL, 'H'},
+    {"pool", no_argument, NULL, 'P'},          {"cache", required_argument, NULL, 'C'},
+    {"loads", required_argument, NULL, 'n'},   {"at-once", no_argument, NULL, 'O'},
+    {"store", no_argument, NULL, 'S'},         {NULL, 0, NULL, 0},
 };
 
 static lds_io parse_io(const char *name)
@@ -308,6 +305,7 @@ int main(int argc, char **argv)
         case 'H': set.huge = true; break;
         case 'n': set.n_loads = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'O': set.at_once = true; break;
+        case 'S': set.store = true; break;
         default: usage();
         }
     }

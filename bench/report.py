@@ -7,6 +7,7 @@ BARS = {
     "loadstone": ("Loadstone", "#2563c9"),
     "lds_param_bind": ("Loadstone", "#2563c9"),
     "loadstone, cache": ("Loadstone, cache", "#6f9be3"),
+    "loadstone, storing": ("Loadstone, kept", "#6f9be3"),
     "out=, Python": ("Loadstone, Python", "#6f9be3"),
     "loadstone, Python": ("Loadstone, Python", "#6f9be3"),
     "best loop": ("best loop by hand", "#8b95a5"),
@@ -48,13 +49,15 @@ new memory, another process has touched as much, so that a virtual machine's hos
     (
         "Cold: the files are on the disk",
         "benchmarks-cold.svg",
-        ("cold.", "remote"),
+        ("cold.", "remote", "store."),
         """\
 Before each run the page cache lets go of the files (POSIX_FADV_DONTNEED after a sync), and `mincore`
 confirms that not a page is left; a run that reads less than 95 % of them from the disk is thrown away. The
 *best direct read* is the fastest of 28 ways to read the file past the page cache, 1 to 64 requests of
 128 KiB to 4 MiB at a time, and converts nothing. A touch of every page is counted for everybody. The file
-system that takes 5 ms for each read stands for one behind a network (`bench/slow_fs.c`).""",
+system that takes 5 ms for each read stands for one behind a network (`bench/slow_fs.c`).
+*Kept for the next load* is a load that writes its result to the cache of converted weights, and returns when
+the disk has it; the file is hot or cold.""",
     ),
     (
         "Headers, many tensors, and Python",
