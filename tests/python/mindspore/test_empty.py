@@ -9,8 +9,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import Net
-from mindspore import Parameter, Tensor, mint, nn
+from mindspore import Parameter, Tensor, mint, nn, ops
+from mindspore._extends import utils
 from mindspore.common.initializer import Normal, initializer
+from mindspore.ops import primitive
 
 lm = loadstone.mindspore
 
@@ -23,7 +25,7 @@ def snapshot():
     models = sys.modules.get("mindone.transformers.modeling_utils")
     if models is not None:
         classes.update((models.PreTrainedModel, models.ModuleUtilsMixin))
-    known = {(c, name): value for c in {*classes, mint} for name, value in vars(c).items()}
+    known = {(c, name): value for c in {*classes, mint, primitive, utils} for name, value in vars(c).items()}
     counters = ("total_instance_count", "_abc_impl")
     return {key: value for key, value in known.items() if key[1] not in counters}
 
@@ -97,6 +99,38 @@ def test_what_is_made_empty_is_zero():
             assert mint.empty(*size, dtype=ms.float16).dtype == ms.float16
         param = Parameter(mint.empty(5, dtype=ms.bfloat16))
     assert (param.shape, param.dtype) == ((5,), ms.bfloat16)
+
+
+def test_the_rest_of_a_cell_is_as_always():
+    def build():
+        layer = nn.Dense(4, 3, activation=ops.Softmax(axis=1), dtype=ms.float16)
+        conv = nn.Conv2d(3, 4, 2, pad_mode="valid")
+        return nn.SequentialCell(layer, conv)
+
+    def known(net):
+        cells = [cell for _, cell in net.cells_and_names()]
+        primitives = [p for cell in cells for p in cell._primitives.values()]
+        return (
+            [(type(cell), sorted(vars(cell)), vars(cell).get("cell_init_args")) for cell in cells],
+            [(p.name, p.attrs, p.init_attrs) for p in primitives],
+        )
+
+    outside = build()
+    with lm.empty():
+        inside = build()
+    assert known(inside) == known(outside)
+    assert known(outside)[1]
+
+
+def test_cells_are_counted():
+    before = nn.Cell.total_instance_count
+    with lm.empty():
+        layers = [nn.Dense(2, 2) for _ in range(3)]
+        with lm.empty():
+            layers += [nn.Dense(2, 2)]
+    assert nn.Cell.total_instance_count == before + 4
+    del layers
+    assert nn.Cell.total_instance_count == before
 
 
 def test_a_dtype_that_code_passes_is_respected():
