@@ -8,6 +8,7 @@ load as they are.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from mindspore import nn
@@ -51,6 +52,18 @@ _COUNTED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _WEIGHT_NORM = ".weight_norm_cell"
 
 
+@functools.cache
+def _names_of(kind: type) -> dict[str, str | None]:
+    """What PyTorch calls the parameters of a kind of cell, and what MindSpore does: None has no use there."""
+    names: dict[str, str | None] = {}
+    for kinds, renamed in _RENAMED:
+        if issubclass(kind, kinds):
+            names.update(renamed)
+    if issubclass(kind, _COUNTED):
+        names["num_batches_tracked"] = None
+    return names
+
+
 class Layout:
     """What a network has, by every name.
 
@@ -85,17 +98,15 @@ class Layout:
     def _add(self, path: str, cell: nn.Cell, whole: set[int]) -> None:
         outer = self._without_wrappers(path)
         self._add_params(path, cell, outer, whole)
-        transient = getattr(cell, "_non_persistent_buffers_set", ())
-        for name, buffer in getattr(cell, "_buffers", {}).items():
+        buffers = getattr(cell, "_buffers", None)
+        transient = cell._non_persistent_buffers_set if buffers else ()
+        for name, buffer in (buffers or {}).items():
             if buffer is not None and name not in transient:
                 self.params[path + name] = buffer
                 self.first.setdefault(id(buffer), path + name)
                 self.buffers.add(path + name)
-        for kinds, names in _RENAMED:
-            if isinstance(cell, kinds):
-                self.renamed.update((outer + theirs, path + ours) for theirs, ours in names.items())
-        if isinstance(cell, _COUNTED):
-            self.renamed[f"{outer}num_batches_tracked"] = None
+        for theirs, ours in _names_of(type(cell)).items():
+            self.renamed[outer + theirs] = ours and path + ours
         if isinstance(cell, _CONV_1D):
             self.conv_1d.add(f"{path}weight")
         if _WEIGHT_NORM + "." in "." + outer:

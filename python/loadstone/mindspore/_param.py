@@ -50,7 +50,8 @@ def to(net: Net, dtype: Any) -> Net:
     """
     dtype = _compat.mindspore_dtype(dtype)
     for param in net.get_parameters():
-        set_dtype(param, dtype)
+        if param.dtype != dtype:
+            set_dtype(param, dtype)
     return net
 
 
