@@ -3,10 +3,10 @@
     ./dev bench mindspore [--work .cache/bench] [--case [NAME ...]] [--how NAME ...] [--rounds N] [--docs]
 
 Needs about 14 GB of disk, 20 GB of memory, and a quarter of an hour of a machine that does nothing else.
-Every measurement is a process of its own, on files that were read just before, and with memory that another
-process has touched just before. What is slow is measured
-once, Loadstone --rounds times. Results are kept in --work, so that cases can be measured one after another;
---docs writes the table of docs/mindspore.md from them (--case without names: from what there is).
+Every measurement is a process of its own, on files that were read from the disk just before, and with memory
+that another process has touched just before. What is slow is measured once, Loadstone --rounds times. Results
+are kept in --work, so that cases can be measured one after another; --docs writes the table of
+docs/mindspore.md from them (--case without names: from what there is).
 """
 
 import argparse
@@ -56,10 +56,14 @@ def make_files(loadstone, work):
 
 
 def read(directory):
-    """Bring a model's files into the page cache."""
+    """Bring a model's files into the page cache, from the disk. What lies there since it was written is in
+    pieces of a page, which are mapped one by one, and that takes longer than everything else.
+    """
     buffer = bytearray(1 << 24)
     for path in (*directory.glob("*.safetensors"), *directory.glob("*/*.safetensors")):
         with path.open("rb", buffering=0) as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while file.readinto(buffer):
                 pass
 
