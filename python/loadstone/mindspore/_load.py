@@ -177,6 +177,7 @@ class _Plan:
         self.checkpoint = checkpoint
         self.zero3 = zero3
         self.info = LoadingInfo()
+        self.cut: list[Tensor] = []
         self._match(_keymap.renamer(net, checkpoint, rename), _prefix_of(net, prefix))
 
     def _match(self, renamed: dict[str, str], prefix: str) -> None:
@@ -247,6 +248,7 @@ class _Plan:
             if self._is_cut(tuple(param.shape), name):
                 first, last = self._rows(tuple(param.shape))
                 _compat.adopt(param, _compat.host_array(param)[first:last].copy())
+                self.cut.append(param)
 
     def without_values(self) -> list[str]:
         """The parameters that nothing was loaded into."""
@@ -276,6 +278,9 @@ class _Plan:
             self._hand_over(name, _compat.as_array(network.tensor(tensor.name)))
         for name, array in arrays.items():
             self._hand_over(name, array)
+            self.cut.append(self.layout.params[name])
+        if not self.layout.wrapped:
+            _zero.mark_parts(self.layout.net, self.cut)
 
     def _load_parts(
         self, network: Network, cut: dict[str, _zero.Part], io: str, threads: int | None, progress: Progress

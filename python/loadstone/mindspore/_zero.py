@@ -4,6 +4,9 @@ wrapper around the layer gathers those of all ranks when the layer runs.
 mindone wraps a network whose weights are there, and cuts them then. In a scope of empty() nothing is there:
 the wrappers get zeros to cut, which cost no memory, and what they leave is deferred again, with an
 initializer that makes the whole weight and keeps the rank's rows.
+
+A network without wrappers may have been given parts, too. mindone would take them for whole weights and cut
+them again: while there is such a network, its wrapper asks.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import inspect
 import os
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,6 +26,7 @@ from mindspore.common.initializer import Initializer
 from .._errors import ArgumentError
 from .._progress import make_bar
 from . import _compat, _param
+from ._patch import Patch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from .. import _core
     from .._load import Progress
     from .._report import Report
+    from ._patch import Replacement
 
     Array = np.ndarray[Any, Any]
     # A tensor, its rows from the first to before the second, and the dtype that is wanted.
@@ -109,6 +115,47 @@ class _Rows(Initializer):
         whole = np.empty(self._shape, arr.dtype)
         self._rest(whole)
         arr[:] = whole[self._rank * len(arr) : (self._rank + 1) * len(arr)]
+
+
+# ----------------------------------------------------------------------------------------------------------
+#                                         Not wrapping what is cut already
+# ----------------------------------------------------------------------------------------------------------
+
+# Of a parameter, in a network without wrappers: it is a rank's part.
+_IS_PART = "_is_part_by_loadstone"
+
+
+def mark_parts(net: nn.Cell, params: list[Any]) -> None:
+    """Let mindone refuse to wrap a network that has parts of weights, as long as there is the network."""
+    for param in params:
+        setattr(param, _IS_PART, True)
+    if params:
+        _refusal.acquire()
+        weakref.finalize(net, _refusal.release).atexit = False
+
+
+def _refusing(original: Callable[..., None]) -> Callable[..., None]:
+    """The __init__ of mindone's wrapper of a parameter."""
+
+    @functools.wraps(original)
+    def init(self: nn.Cell, param: Any, *args: Any, **kwargs: Any) -> None:
+        if hasattr(param, _IS_PART):
+            raise ArgumentError(
+                f"{param.name}: expected a whole weight to cut, found a rank's part of one, from "
+                "load_into(zero3=...): wrap the network first, then load"
+            )
+        original(self, param, *args, **kwargs)
+
+    return init
+
+
+def _replacements() -> Iterator[Replacement]:
+    module = sys.modules.get(f"{_WRAPPERS}.param_wrapper")
+    if module is not None:
+        yield module.ZeroParamWrapper, "__init__", _refusing
+
+
+_refusal = Patch(_replacements)
 
 
 # ----------------------------------------------------------------------------------------------------------

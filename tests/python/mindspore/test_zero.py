@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from pathlib import Path
 
@@ -154,6 +155,29 @@ def test_loaded_and_then_wrapped(write, wrap):
     np.testing.assert_array_equal(values(net.fc.weight), expected)
     if ms.__version__ != "2.7.0":
         assert lm.data_ptr(net.fc.weight) == first + expected.nbytes
+
+
+@pytest.mark.parametrize("n", [16, 8], ids=["divides again", "does not"])
+def test_parts_are_not_wrapped(write, wrap, n):
+    """They would be cut again, or be taken for whole weights. Nothing stays replaced."""
+    param_wrapper = importlib.import_module("mindone.models.modules.parallel.param_wrapper").ZeroParamWrapper
+    before = param_wrapper.__init__
+    other = nn.CellList([nn.Dense(n, n)])
+    weights = random_weights(np.float32, {"0.weight": ((n, n), "")})
+    for _ in range(2):
+        with lm.empty():
+            net = nn.CellList([nn.Dense(n, n)])
+            lm.load_into(net, write(weights), zero3=(1, WORLD))
+        with pytest.raises(loadstone.ArgumentError) as caught:
+            wrap(net, 1)
+        assert str(caught.value) == (
+            "0.weight: expected a whole weight to cut, found a rank's part of one, from "
+            "load_into(zero3=...): wrap the network first, then load"
+        )
+    wrap(other, 1)
+    del net, caught
+    gc.collect()
+    assert param_wrapper.__init__ is before
 
 
 def test_tied_weights_stay_whole(write, wrap):
