@@ -9,6 +9,7 @@ import pytest
 from conftest import params_of, values
 from loadstone.mindspore import _compat, _initial
 from mindspore import Parameter, Tensor, mint, nn, ops
+from mindspore.common import initializer as initializers
 from mindspore.common.initializer import Normal, One, Zero, initializer
 from pretrained_support import TRANSFORMERS, cpu_operators, model_class, models, nothing_left
 
@@ -89,6 +90,32 @@ def test_each_value_is_made_once(models, monkeypatch):
         net = built(cls, config, ms.float16)
     assert all(param.has_init for param in net.get_parameters() if param.ndim == 2)
     assert {param.dtype for param in net.get_parameters()} == {ms.float16}
+
+
+KINDS = ["Normal", "Uniform", "TruncatedNormal", "HeUniform", "HeNormal", "XavierUniform", "XavierNormal"]
+KINDS += ["Orthogonal", "Identity", "VarianceScaling", "One"]
+
+
+@pytest.mark.parametrize("dtype", [ms.float16, ms.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_those_of_a_parameter_born_in_the_dtype(kind, dtype):
+    """MindSpore draws in float32 whatever the dtype is."""
+    how = getattr(initializers, kind)()
+
+    def drawn(dtype):
+        np.random.seed(3)
+        return Parameter(initializer(how, (40, 30), dtype))
+
+    with loadstone.mindspore.empty():
+        late = drawn(dtype)
+    assert late.has_init
+    np.random.seed(3)
+    _initial._make(late)
+    born, converted = drawn(dtype), drawn(ms.float32)
+    converted.set_dtype(dtype)
+    assert late.dtype == born.dtype == dtype
+    np.testing.assert_array_equal(values(late), values(born))
+    np.testing.assert_array_equal(values(late), values(converted))
 
 
 def full(param, value):
