@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 # Their dtype is not that of parameters.
 _NOT_LAYERS = ("Dropout", "OneHot", "TensorArray")
-_NONE_OPEN: Any = None
-_current: ContextVar[empty | None] = ContextVar("loadstone.mindspore.empty", default=None)
+_open: ContextVar[tuple[empty, ...]] = ContextVar("loadstone.mindspore.empty", default=())
 
 
 class empty:
@@ -59,15 +58,18 @@ class empty:
     def __init__(self, dtype: Type | str | None = None, *, force: bool = False):
         self.dtype = None if dtype is None else _compat.mindspore_dtype(dtype)
         self.force = force
-        self._tokens: list[Any] = []
 
     def __enter__(self) -> empty:
         _patches.open()
-        self._tokens.append(_current.set(self))
+        _open.set((*_open.get(), self))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _current.reset(self._tokens.pop())
+        scopes = list(reversed(_open.get()))
+        # The last to open need not be the first to close, where a generator has one of them.
+        if self in scopes:
+            scopes.remove(self)
+            _open.set(tuple(reversed(scopes)))
         _patches.close()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,7 +170,7 @@ class _Count:
 
         @functools.wraps(original)
         def init(self: nn.Cell, *args: Any, **kwargs: Any) -> None:
-            (original if _current.get() is None else uncounted)(self, *args, **kwargs)
+            (uncounted if is_open() else original)(self, *args, **kwargs)
 
         return init
 
@@ -196,14 +198,20 @@ _patches = _Patches()
 
 def is_open() -> bool:
     """Whether the caller is in a scope."""
-    return _current.get() is not None
+    return bool(_open.get())
+
+
+def _scope() -> empty | None:
+    """The innermost scope that the caller is in."""
+    scopes = _open.get()
+    return scopes[-1] if scopes else None
 
 
 def _new_args(original: Callable[..., Any]) -> Callable[..., Any]:
     """What a new parameter is made of: nothing yet, if an initializer is to fill it."""
 
     def new_args(data: Any, rc: int, init_param: bool = True) -> Any:
-        if _current.get() is not None and isinstance(data, Tensor) and data.has_init:
+        if is_open() and isinstance(data, Tensor) and data.has_init:
             init_param = False
         return original(data, rc, init_param)
 
@@ -217,7 +225,7 @@ def _set_data(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def set_data(self: Parameter, data: Any, slice_shape: bool = False) -> Parameter:
-        deferred = _current.get() is not None and _compat.is_deferred(self)
+        deferred = is_open() and _compat.is_deferred(self)
         if deferred and isinstance(data, Tensor) and data.has_init and data.shape == self.shape:
             _compat.defer(self, self.dtype, data.init)
             return self
@@ -231,7 +239,7 @@ def _not_in_scope(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def initialize(self: Any, module: Any) -> None:
-        if _current.get() is None:
+        if not is_open():
             original(self, module)
 
     return initialize
@@ -243,7 +251,7 @@ def _with_weight(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def init(self: nn.Cell, weight_norm_cell: nn.Cell, *args: Any, **kwargs: Any) -> None:
         weight = weight_norm_cell.weight
-        if _current.get() is not None and _compat.is_deferred(weight):
+        if is_open() and _compat.is_deferred(weight):
             _compat.make_values(weight)
         original(self, weight_norm_cell, *args, **kwargs)
 
@@ -257,7 +265,7 @@ def _born_in(original: Callable[..., Any], position: int) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def init(self: nn.Cell, *args: Any, **kwargs: Any) -> None:
-        scope = _current.get()
+        scope = _scope()
         if scope is not None and scope.dtype is not None:
             if len(args) > position:
                 if scope.force:
@@ -277,7 +285,7 @@ def _embedding(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def init(self: nn.Cell, *args: Any, **kwargs: Any) -> None:
-        scope = _current.get()
+        scope = _scope()
         if scope is None:
             return original(self, *args, **kwargs)
         bound = signature.bind(self, *args, **kwargs)
@@ -322,7 +330,7 @@ def _zeros(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def zeros(*size: Any, dtype: Any = None, **options: Any) -> Tensor:
-        if _current.get() is None or options:
+        if not is_open() or options:
             return original(*size, dtype=dtype, **options)
         shape = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
         name = "float32" if dtype is None else _compat.dtype_name(dtype)

@@ -218,6 +218,47 @@ def test_threads_do_not_notice_each_other():
     }
 
 
+def test_one_scope_in_two_threads():
+    """Each of them leaves it first once."""
+    scope = lm.empty(ms.float16)
+    found = []
+
+    def build():
+        with scope:
+            entered.set()
+            assert left.wait(60)
+            found.append(nn.Dense(2, 2).weight.dtype)
+
+    for _ in range(2):
+        entered, left = threading.Event(), threading.Event()
+        thread = threading.Thread(target=build)
+        with scope:
+            thread.start()
+            assert entered.wait(60)
+        found.append(nn.Dense(2, 2).weight.dtype)
+        left.set()
+        thread.join()
+    assert found == [ms.float32, ms.float16] * 2
+
+
+def test_scopes_that_do_not_close_in_turn():
+    def layers(dtype):
+        with lm.empty(dtype):
+            while True:
+                yield nn.Dense(2, 2).weight.dtype
+
+    first = layers(ms.float16)
+    assert next(first) == ms.float16
+    second = layers(ms.bfloat16)
+    assert next(second) == ms.bfloat16
+    first.close()
+    assert nn.Dense(2, 2).weight.dtype == ms.bfloat16
+    second.close()
+    with lm.empty():
+        assert nn.Dense(2, 2).weight.dtype == ms.float32
+    assert not nn.Dense(2, 2).weight.has_init
+
+
 def test_a_thread_made_within_is_outside():
     found = []
     with lm.empty(ms.float16):
