@@ -131,12 +131,14 @@ class _Load:
         return converted
 
     def assign(self, entries: Mapping[str, _Entry]) -> list[str]:
-        """Note which tensor leads to which parameter. Returns what does not fit, one line each."""
+        """Note which tensor leads to which parameter. Returns what does not fit, one line each.
+
+        Of several that lead to one, by its names, mindone lets the last in the order of the network have it.
+        """
         errors = []
-        parameters = self.layout(self.model).params
-        for name, entry in entries.items():
-            parameter = parameters.get(name)
-            if parameter is None:
+        for name, parameter in self.layout(self.model).params.items():
+            entry = entries.get(name)
+            if entry is None:
                 continue
             shape = tuple(parameter.shape)
             if entry.shape == shape or {entry.shape, shape} == {(), (1,)}:

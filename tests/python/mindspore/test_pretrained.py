@@ -299,6 +299,29 @@ def test_tied_weights(models):
     assert qwen.lm_head.weight is qwen.model.embed_tokens.embedding_table
 
 
+TIED = {"gpt2": "transformer.wte.weight", "qwen2": "model.embed_tokens.weight", "t5": "shared.weight"}
+
+
+@pytest.mark.parametrize("how", ["whole", "sharded"])
+@pytest.mark.parametrize("name", TIED)
+def test_tied_weights_that_a_checkpoint_has_twice(copy, name, how):
+    """With other values: as in mindone, the same one wins. Or by the second name alone."""
+    directory = copy(name, f"float32-{how}")
+    first = weights_of(directory)[TIED[name]]
+    for value in (0.25, 0.5):
+
+        def do(weights, value=value):
+            weights["lm_head.weight"] = np.full_like(first, value)
+            if value == 0.5:
+                del weights[TIED[name]]
+
+        change(directory, do)
+        theirs, ours = both(model_class(name), directory)
+        assert same_info(theirs[1], ours[1])
+        assert differences(theirs[0], ours[0]) == []
+        assert not ours[0].lm_head.weight.has_init
+
+
 # ----------------------------------------------------------------------------------------------------------
 #                                              Using what was loaded
 # ----------------------------------------------------------------------------------------------------------
