@@ -348,6 +348,21 @@ def test_training_leaves_the_file_alone(copy):
     assert weights_file(directory).read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["vae", "llama"])
+def test_saved_where_it_was_loaded_from(copy, name):
+    """The parameters keep the mapping of the file that was there before."""
+    directory = copy(name)
+    with loadstone.mindspore.accelerated():
+        model = model_class(name).from_pretrained(directory)
+    first = next(iter(model.get_parameters()))
+    first.set_data(first + 1)
+    before = {key: bits(param) for key, param in model.parameters_and_names()}
+    model.save_pretrained(directory)
+    assert {key: bits(param) for key, param in model.parameters_and_names()} == before
+    again = model_class(name).from_pretrained(directory)
+    assert {key: bits(param) for key, param in again.parameters_and_names()} == before
+
+
 # ----------------------------------------------------------------------------------------------------------
 #                                        What cannot be loaded, or not by us
 # ----------------------------------------------------------------------------------------------------------
