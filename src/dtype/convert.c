@@ -64,6 +64,13 @@ lds_convert_fn lds_convert_kernel_for(lds_isa isa, lds_dtype dst, lds_dtype src)
     return isas[isa].kernels->kernel[d][s];
 }
 
+lds_convert_fn lds_stream_kernel_for(lds_isa isa, lds_dtype dst, lds_dtype src)
+{
+    return lds_convert_kernel_for(isa, dst, src)
+               ? isas[isa].kernels->stream[lds_float_index(dst)][lds_float_index(src)]
+               : NULL;
+}
+
 static void choose_kernels(void)
 {
     for (int isa = 0; isa < LDS_N_ISAS; isa++) {
@@ -71,8 +78,10 @@ static void choose_kernels(void)
             continue;
         for (int d = 0; d < LDS_N_FLOATS; d++)
             for (int s = 0; s < LDS_N_FLOATS; s++)
-                if (isas[isa].kernels->kernel[d][s])
+                if (isas[isa].kernels->kernel[d][s]) {
                     best.kernel[d][s] = isas[isa].kernels->kernel[d][s];
+                    best.stream[d][s] = isas[isa].kernels->stream[d][s];
+                }
     }
 }
 
@@ -118,6 +127,15 @@ lds_convert_fn lds_convert_kernel(lds_dtype dst, lds_dtype src)
         return NULL;
     pthread_once(&best_once, choose_kernels);
     return best.kernel[d][s];
+}
+
+lds_convert_fn lds_stream_kernel(lds_dtype dst, lds_dtype src)
+{
+    int d = lds_float_index(dst), s = lds_float_index(src);
+    if (d < 0 || s < 0)
+        return NULL;
+    pthread_once(&best_once, choose_kernels);
+    return best.stream[d][s];
 }
 
 lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n,

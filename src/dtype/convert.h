@@ -12,4 +12,12 @@ typedef void (*lds_convert_fn)(void *dst, const void *src, size_t n);
  */
 lds_convert_fn lds_convert_kernel(lds_dtype dst, lds_dtype src);
 
+/*
+ * One whose stores go past the cache, with no fence behind them; NULL if there is none. It takes a dst at a cache line
+ * that is not src, and an n that is a multiple of LDS_STREAM_GRAIN.
+ */
+lds_convert_fn lds_stream_kernel(lds_dtype dst, lds_dtype src);
+
+enum { LDS_STREAM_GRAIN = 64 };
+
 #endif

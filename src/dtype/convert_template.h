@@ -44,6 +44,9 @@
  *             and anything else below; the bytes of these two in the order of the lanes
  *   load_f16, load_f64, store_f16, store_f64
  *             BLOCK floats from memory to F32 and the other way
+ *   STREAMS, stream_vector(dst, v)
+ *             defined, and a store past the cache to dst, which is aligned, where the machine has such; it gets static
+ *             functions for LDS_STREAM_ENTRY(), too
  *
  * Every pair is a load to F32 and a store from F32, but for those between F8 and the 16-bit floats and F16 to BF16,
  * where F32 would be a detour in lanes of twice the size, and F8 to F8, which goes through F16. The results are
@@ -523,3 +526,24 @@ LDS_FOR_EACH_16_TO_F8(KERNEL)
 LDS_FOR_EACH_PAIR_BY_F32(KERNEL)
 KERNEL(bf16, f16)
 LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)
+
+#ifdef STREAMS
+/* The block on the stack is none: the compiler keeps its vectors in registers. */
+#define KERNEL_STREAMED(D, S)                                                      \
+    TARGET static void S##_to_##D##_streamed(void *dst, const void *src, size_t n) \
+    {                                                                              \
+        enum { IN = S##_nbytes, OUT = D##_nbytes };                                \
+        const uint8_t *in = src;                                                   \
+        uint8_t *out = dst;                                                        \
+        fp_mode mode = fp_enter();                                                 \
+        for (; n; n -= BLOCK, in += BLOCK * IN, out += BLOCK * OUT) {              \
+            uint8_t block[BLOCK * OUT];                                            \
+            block_##S##_to_##D(block, in);                                         \
+            for (int i = 0; i < BLOCK * OUT; i += 4 * LANES)                       \
+                stream_vector(out + i, load_vector(block + i));                    \
+        }                                                                          \
+        fp_leave(mode);                                                            \
+    }
+
+LDS_FOR_EACH_STREAMED_PAIR(KERNEL_STREAMED)
+#endif

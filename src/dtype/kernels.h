@@ -50,12 +50,21 @@ enum {
 #define LDS_TO_EACH_F8(X, src) X(e4m3, src) X(e5m2, src) X(e4m3fnuz, src) X(e5m2fnuz, src)
 /* clang-format on */
 
-/* The function of a pair, and its place in the table: static functions named f16_to_bf16. */
-#define LDS_TABLE_ENTRY(dst, src) [lds_float_##dst][lds_float_##src] = src##_to_##dst,
+/* The pairs whose conversion takes less time than memory does. */
+#define LDS_FOR_EACH_STREAMED_PAIR(X) \
+    X(f16, bf16) X(f16, f32) X(bf16, f16) X(bf16, f32) X(f32, f16) X(f32, bf16)
 
-/* kernel[dst][src]; NULL where the instruction set has none of its own. */
+/* The functions of a pair, and their places in the tables: static functions named f16_to_bf16. */
+#define LDS_TABLE_ENTRY(dst, src) [lds_float_##dst][lds_float_##src] = src##_to_##dst,
+#define LDS_STREAM_ENTRY(dst, src) [lds_float_##dst][lds_float_##src] = src##_to_##dst##_streamed,
+
+/*
+ * kernel[dst][src]; NULL where the instruction set has none of its own. stream[dst][src]: what lds_stream_kernel()
+ * gives, where that is the best.
+ */
 typedef struct lds_kernels {
     lds_convert_fn kernel[LDS_N_FLOATS][LDS_N_FLOATS];
+    lds_convert_fn stream[LDS_N_FLOATS][LDS_N_FLOATS];
 } lds_kernels;
 
 /* Each is there on machines of its architecture only. */
@@ -80,5 +89,8 @@ bool lds_isa_available(lds_isa isa);
 
 /* The kernel of one instruction set; NULL if it has none for the pair or the machine lacks it. */
 lds_convert_fn lds_convert_kernel_for(lds_isa isa, lds_dtype dst, lds_dtype src);
+
+/* The same of those that lds_stream_kernel() tells of. */
+lds_convert_fn lds_stream_kernel_for(lds_isa isa, lds_dtype dst, lds_dtype src);
 
 #endif

@@ -27,4 +27,4 @@ typedef uint8_t e5m2fnuz;
 
 LDS_FOR_EACH_PAIR(KERNEL)
 
-const lds_kernels lds_kernels_c = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
+const lds_kernels lds_kernels_c = {.kernel = {LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};

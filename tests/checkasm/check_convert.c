@@ -163,6 +163,21 @@ static int check_lengths(const pair *p, buffers *b)
     return 0;
 }
 
+/* The same for stores past the cache, which begin at a line. */
+static int check_stream(const pair *p, buffers *b)
+{
+    pair streamed = *p;
+    streamed.kernel = p->stream;
+    for (size_t n = 0; p->stream && n <= MAX_N; n += LDS_STREAM_GRAIN) {
+        uint8_t *src_end = b->src.end - n * p->src_nbytes, *dst_end = b->dst.end - n * p->dst_nbytes;
+        size_t src_shift = n / LDS_STREAM_GRAIN % 67;
+        if (check_at(&streamed, b, dst_end, src_end, n, "past the cache, at the end of a page") ||
+            check_at(&streamed, b, b->dst.begin, b->src.begin + src_shift, n, "past the cache"))
+            return 1;
+    }
+    return 0;
+}
+
 static int check_in_place(const pair *p, buffers *b)
 {
     if (p->src_nbytes != p->dst_nbytes)
@@ -256,7 +271,8 @@ int check_pair(const pair *p)
         p->reference(b.expected, b.input, MAX_N);
         if (round == 0)
             n_failed += check_lengths(p, &b) + check_in_place(p, &b);
-        n_failed += check_at(p, &b, b.dst.begin, b.src.begin, MAX_N, "random") + check_fp_modes(p, &b);
+        n_failed += check_at(p, &b, b.dst.begin, b.src.begin, MAX_N, "random") + check_fp_modes(p, &b) +
+                    check_stream(p, &b);
     }
     free(b.input);
     free(b.expected);

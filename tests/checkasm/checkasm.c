@@ -74,6 +74,7 @@ static int do_isa(const options *o, lds_isa isa, int *n_done)
             pair p = {.isa = isa, .dst = (lds_dtype)d, .src = (lds_dtype)s, .kernel = kernel};
             p.dst_nbytes = lds_dtype_bits(p.dst) / 8;
             p.src_nbytes = lds_dtype_bits(p.src) / 8;
+            p.stream = lds_stream_kernel_for(isa, p.dst, p.src);
             p.reference = lds_convert_kernel_for(LDS_ISA_C, p.dst, p.src);
             n_failed += do_pair(o, &p, n_done);
         }

@@ -10,6 +10,7 @@ typedef struct pair {
     lds_dtype dst, src;
     size_t dst_nbytes, src_nbytes; /* of an element */
     lds_convert_fn kernel, reference;
+    lds_convert_fn stream; /* NULL if there is none */
 } pair;
 
 /* Both return the number of failures. */

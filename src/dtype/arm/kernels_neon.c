@@ -211,4 +211,4 @@ INLINE void store_f64(uint8_t *dst, block32 x)
 
 #include "src/dtype/convert_template.h"
 
-const lds_kernels lds_kernels_neon = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
+const lds_kernels lds_kernels_neon = {.kernel = {LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};

@@ -6,6 +6,12 @@
 #include "src/dtype/vector.h"
 #include "src/dtype/x86/fp_mode.h"
 
+#define STREAMS
+INLINE void stream_vector(uint8_t *dst, v32 x)
+{
+    _mm256_stream_si256((__m256i *)dst, (__m256i)x);
+}
+
 INLINE v32 min32(v32 a, v32 b)
 {
     return (v32)_mm256_min_epi32((__m256i)a, (__m256i)b);
@@ -177,9 +183,10 @@ INLINE block32 load_f16(const uint8_t *src)
 
 INLINE void store_f16(uint8_t *dst, block32 x)
 {
-    for (int i = 0; i < 4; i++) {
-        __m128i words = _mm256_cvtps_ph((__m256)x.v[i], _MM_FROUND_TO_NEAREST_INT);
-        _mm_storeu_si128((__m128i *)(dst + 16 * i), words);
+    for (int i = 0; i < 4; i += 2) {
+        __m128i low = _mm256_cvtps_ph((__m256)x.v[i], _MM_FROUND_TO_NEAREST_INT);
+        __m128i high = _mm256_cvtps_ph((__m256)x.v[i + 1], _MM_FROUND_TO_NEAREST_INT);
+        store_vector(dst + 16 * i, (v32)_mm256_set_m128i(high, low));
     }
 }
 
@@ -208,4 +215,7 @@ INLINE void store_f64(uint8_t *dst, block32 x)
 
 #include "src/dtype/convert_template.h"
 
-const lds_kernels lds_kernels_avx2 = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
+const lds_kernels lds_kernels_avx2 = {
+    .kernel = {LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)},
+    .stream = {LDS_FOR_EACH_STREAMED_PAIR(LDS_STREAM_ENTRY)},
+};

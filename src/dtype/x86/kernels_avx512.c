@@ -6,6 +6,12 @@
 #include "src/dtype/vector.h"
 #include "src/dtype/x86/fp_mode.h"
 
+#define STREAMS
+INLINE void stream_vector(uint8_t *dst, v32 x)
+{
+    _mm512_stream_si512((__m512i *)dst, (__m512i)x);
+}
+
 INLINE v32 min32(v32 a, v32 b)
 {
     return (v32)_mm512_min_epi32((__m512i)a, (__m512i)b);
@@ -182,9 +188,10 @@ INLINE block32 load_f16(const uint8_t *src)
 
 INLINE void store_f16(uint8_t *dst, block32 x)
 {
-    for (int i = 0; i < 4; i++) {
-        __m256i words = _mm512_cvtps_ph((__m512)x.v[i], _MM_FROUND_TO_NEAREST_INT);
-        _mm256_storeu_si256((__m256i *)(dst + 32 * i), words);
+    for (int i = 0; i < 4; i += 2) {
+        __m256i low = _mm512_cvtps_ph((__m512)x.v[i], _MM_FROUND_TO_NEAREST_INT);
+        __m256i high = _mm512_cvtps_ph((__m512)x.v[i + 1], _MM_FROUND_TO_NEAREST_INT);
+        store_vector(dst + 32 * i, (v32)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
     }
 }
 
@@ -209,4 +216,7 @@ INLINE void store_f64(uint8_t *dst, block32 x)
 
 #include "src/dtype/convert_template.h"
 
-const lds_kernels lds_kernels_avx512 = {{LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
+const lds_kernels lds_kernels_avx512 = {
+    .kernel = {LDS_FOR_EACH_PAIR(LDS_TABLE_ENTRY)},
+    .stream = {LDS_FOR_EACH_STREAMED_PAIR(LDS_STREAM_ENTRY)},
+};

@@ -269,4 +269,4 @@ FOR_EACH_NARROWING(KERNEL_NARROW)
 #define FOR_EACH_PAIR(X) \
     LDS_FOR_EACH_F8_TO_F8(X) LDS_FOR_EACH_F8_TO_16(X) LDS_FROM_EACH_F8(X, f32) FOR_EACH_NARROWING(X)
 
-const lds_kernels lds_kernels_avx512vbmi = {{FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
+const lds_kernels lds_kernels_avx512vbmi = {.kernel = {FOR_EACH_PAIR(LDS_TABLE_ENTRY)}};
