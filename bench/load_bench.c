@@ -20,7 +20,7 @@ typedef struct settings {
     lds_dtype dtype;
     lds_io io;
     uint32_t n_threads, n_loads;
-    bool allocator, bind, pool, huge, at_once, store;
+    bool allocator, bind, pool, huge, lazy, at_once, store;
 } settings;
 
 /* Memory used before, handed out once. */
@@ -157,6 +157,7 @@ static void measure_load(const settings *set)
     lds_load_options_init(&options, sizeof options);
     options.io = set->io;
     options.n_threads = set->n_threads;
+    options.lazy = set->lazy;
     options.cache = set->cache;
     if (set->store) /* what an earlier run has left there would be used, and not written */
         must(lds_cache_trim(set->cache, 0, NULL, &e), &e);
@@ -262,19 +263,26 @@ static void measure_crowd(settings *set)
 static _Noreturn void usage(void)
 {
     fputs("usage: load_bench load|open PATH [--dtype DTYPE] [--io auto|map|read|uring|direct] [--threads N]\n"
-          "                  [--allocator | --bind | --pool] [--huge] [--cache DIR [--store]]\n"
+          "                  [--allocator | --bind | --pool] [--huge] [--lazy] [--cache DIR [--store]]\n"
           "       load_bench crowd PATH --loads N [--at-once] [--dtype DTYPE] [--io IO] [--threads N]\n",
           stderr);
     exit(2);
 }
 
 static const struct option long_options[] = {
-    {"dtype", required_argument, NULL, 'd'},   {"io", required_argument, NULL, 'i'},
-    {"threads", required_argument, NULL, 't'}, {"allocator", no_argument, NULL, 'A'},
-    {"bind", no_argument, NULL, 'B'},          {"huge", no_argument, NULL, 'H'},
-    {"pool", no_argument, NULL, 'P'},          {"cache", required_argument, NULL, 'C'},
-    {"loads", required_argument, NULL, 'n'},   {"at-once", no_argument, NULL, 'O'},
-    {"store", no_argument, NULL, 'S'},         {NULL, 0, NULL, 0},
+    {"dtype", required_argument, NULL, 'd'},
+    {"io", required_argument, NULL, 'i'},
+    {"threads", required_argument, NULL, 't'},
+    {"allocator", no_argument, NULL, 'A'},
+    {"bind", no_argument, NULL, 'B'},
+    {"huge", no_argument, NULL, 'H'},
+    {"pool", no_argument, NULL, 'P'},
+    {"cache", required_argument, NULL, 'C'},
+    {"loads", required_argument, NULL, 'n'},
+    {"at-once", no_argument, NULL, 'O'},
+    {"store", no_argument, NULL, 'S'},
+    {"lazy", no_argument, NULL, 'L'},
+    {NULL, 0, NULL, 0},
 };
 
 static lds_io parse_io(const char *name)
@@ -303,6 +311,7 @@ int main(int argc, char **argv)
         case 'C': set.cache = optarg; break;
         case 'P': set.pool = true; break;
         case 'H': set.huge = true; break;
+        case 'L': set.lazy = true; break;
         case 'n': set.n_loads = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'O': set.at_once = true; break;
         case 'S': set.store = true; break;
