@@ -578,8 +578,10 @@ static void put_character(FILE *f, const char **text)
         fprintf(f, "\\u%04x", c);
     else if (c == '"' || c == '\\')
         fprintf(f, "\\%c", c);
+    else if (nbytes)
+        fwrite(*text, 1, nbytes, f);
     else
-        fprintf(f, "%.*s", nbytes ? (int)nbytes : 6, nbytes ? *text : "\\ufffd");
+        fputs("\\ufffd", f);
     *text += nbytes ? nbytes : 1;
 }
 
