@@ -29,7 +29,7 @@ def of_interest(who, src):
     return src == "bf16" or not who.startswith("torch.load")
 
 
-def many(group):
+def rounds_of_memory(group):
     """Rounds for what takes some tenths of a second of memory that a virtual machine shares with others."""
     return group.n_rounds if group.env.quick else max(group.n_rounds, MANY_ROUNDS)
 
@@ -90,7 +90,7 @@ def fresh(group, src, dst):
     todo += group.add_loader(what, "safetensors", "safetensors", model, dst, new, key="load")
     mapped = [*best[0].command, "--map"]
     todo += group.add(what, "best loop from a mapping", mapped, files, memory_nbytes=new)
-    group.rounds(todo, many(group))
+    group.rounds(todo, rounds_of_memory(group))
     ours, loop = group.get(what, "loadstone"), min(best, key=Measurement.median)
     group.check(what, ours, "best loop by hand", loop, 0.97)
     group.check(what, ours, SAFETENSORS, group.get(what, "safetensors"), 1.0 if src == "f32" else 1.2)
@@ -116,7 +116,7 @@ def used(group, src, dst):
     todo += group.add_loader(what, "out=, Python", "loadstone-used", model, dst, key="load")
     todo += group.add_loader(what, "copy_", "safetensors-used", model, dst, key="load")
     todo += group.add_loader(what, "safetensors", "safetensors", model, dst, model.nbytes_as(dst), key="load")
-    group.rounds(todo, many(group))
+    group.rounds(todo, rounds_of_memory(group))
     loop = min(best, key=Measurement.median)
     targets = {"lds_param_bind": 0.9, "lds_allocator": 0.9, "lds_pool": 0.95, "out=, Python": None}
     for way, at_least in targets.items():
@@ -197,7 +197,7 @@ def crowd(group):
         for what, before in (("8 loads", []), ("8 loads, half a processor", limited)):
             todo += group.add(what, "one after the other", [*before, *load], [model.file], **memory)
             todo += group.add(what, "at once", [*before, *load, "--at-once"], [model.file], **memory)
-        group.rounds(todo, many(group))
+        group.rounds(todo, rounds_of_memory(group))
     for what in ("8 loads", "8 loads, half a processor"):
         ours, in_turn = group.get(what, "at once"), group.get(what, "one after the other")
         group.check(f"{what} at once, bf16 -> f16", ours, "one after the other", in_turn, 1)

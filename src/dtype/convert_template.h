@@ -528,7 +528,7 @@ KERNEL(bf16, f16)
 LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)
 
 #ifdef STREAMS
-/* The block on the stack is none: the compiler keeps its vectors in registers. */
+/* The compiler keeps the block in registers. */
 #define KERNEL_STREAMED(D, S)                                                      \
     TARGET static void S##_to_##D##_streamed(void *dst, const void *src, size_t n) \
     {                                                                              \

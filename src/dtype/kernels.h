@@ -50,7 +50,7 @@ enum {
 #define LDS_TO_EACH_F8(X, src) X(e4m3, src) X(e5m2, src) X(e4m3fnuz, src) X(e5m2fnuz, src)
 /* clang-format on */
 
-/* The pairs whose conversion takes less time than memory does. */
+/* The pairs that have kernels for stores past the cache: those of most weights. */
 #define LDS_FOR_EACH_STREAMED_PAIR(X) \
     X(f16, bf16) X(f16, f32) X(bf16, f16) X(bf16, f32) X(f32, f16) X(f32, bf16)
 
