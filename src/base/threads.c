@@ -330,6 +330,7 @@ static void run_all(run *r)
     seat_all();
     if (!r->n_seats)
         ask_for_seat();
+    bool is_over;
     do {
         if (r->caller_is_seated) {
             work(r, r->n_members);
@@ -338,8 +339,9 @@ static void run_all(run *r)
         } else {
             wait_a_tick(r);
         }
+        is_over = r->is_done && !r->n_seats; /* what ends during a tick is told by another */
         tick_once(r);
-    } while (!r->is_done || r->n_seats);
+    } while (!is_over);
     leave_queue(r);
     pthread_mutex_unlock(&pool.lock);
 }

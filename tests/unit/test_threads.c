@@ -86,6 +86,47 @@ static void a_tick_cancels(void **state)
     assert_int_equal(j.n_ticks, 2); /* it is not asked again while the workers end */
 }
 
+/* Work that ends while a tick is under way. */
+typedef struct meeting {
+    atomic_bool is_ticking, is_done;
+    bool last_saw_it_done;
+} meeting;
+
+static void sleep_ms(long ms)
+{
+    nanosleep(&(struct timespec){0, ms * 1000000}, NULL);
+}
+
+static lds_status end_in_a_tick(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
+{
+    (void)worker, (void)stop, (void)err;
+    meeting *m = ctx;
+    while (!atomic_load(&m->is_ticking))
+        sleep_ms(1);
+    atomic_store(&m->is_done, true);
+    return LDS_OK;
+}
+
+static int tick_until_done(void *ctx)
+{
+    meeting *m = ctx;
+    m->last_saw_it_done = atomic_load(&m->is_done);
+    atomic_store(&m->is_ticking, true);
+    while (!atomic_load(&m->is_done))
+        sleep_ms(1);
+    sleep_ms(100); /* until the worker is gone */
+    return 0;
+}
+
+static void the_last_tick_comes_after_the_work(void **state)
+{
+    (void)state;
+    meeting m = {0};
+    lds_team team = {end_in_a_tick, &m, tick_until_done, &m, NULL};
+    assert_int_equal(lds_team_run(&team, 1, 1, NULL), LDS_OK);
+    assert_true(m.last_saw_it_done);
+}
+
 static void no_more_workers_than_tasks(void **state)
 {
     (void)state;
@@ -260,6 +301,7 @@ int main(void)
         cmocka_unit_test(all_the_work_is_done),
         cmocka_unit_test(the_first_failure_wins_and_stops_the_rest),
         cmocka_unit_test(a_tick_cancels),
+        cmocka_unit_test(the_last_tick_comes_after_the_work),
         cmocka_unit_test(no_more_workers_than_tasks),
         cmocka_unit_test(teams_share_the_processors),
         cmocka_unit_test(a_late_team_need_not_wait_for_an_early_one),
