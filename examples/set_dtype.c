@@ -23,7 +23,7 @@ static lds_status change(lds_network *network, lds_param *param, lds_error *err)
     lds_storage *old = lds_param_storage(param);
     const unsigned char *old_bytes = lds_param_data(param);
 
-    lds_status status = lds_param_set_dtype(param, LDS_F32, err);
+    lds_status status = lds_param_set_dtype(param, LDS_F32, NULL, err);
     if (!status) {
         show("set_dtype", param);
         printf("%-12s first byte 0x%02x\n", "old values", old_bytes[0]);
@@ -31,7 +31,7 @@ static lds_status change(lds_network *network, lds_param *param, lds_error *err)
     lds_storage_release(old); /* from here on old_bytes points nowhere */
 
     if (!status)
-        status = lds_network_to(network, LDS_F16, err);
+        status = lds_network_to(network, LDS_F16, NULL, err);
     if (!status)
         show("network_to", param);
     return status;

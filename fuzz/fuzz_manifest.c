@@ -31,7 +31,7 @@ static void check_init(lds_network *net)
     }
     if (!is_small)
         return;
-    lds_status status = lds_network_init(net, 1, NULL);
+    lds_status status = lds_network_init(net, 1, NULL, NULL);
     FUZZ_CHECK(!status || status == LDS_ERR_MISMATCH ||
                (status == LDS_ERR_MEMORY && fuzz_allocation_failed()));
     for (size_t i = 0; i < lds_network_n_params(net) && status != LDS_ERR_MEMORY; i++) {

@@ -393,6 +393,33 @@ typedef struct lds_network lds_network;
 typedef struct lds_param lds_param;
 
 /*
+ * How far a call has come. For a load the bytes are the checkpoint's, or those of a cache's entry where that is mapped
+ * in its place; pages that are left to be read on first use do not count. For a change (lds_change_options) they are
+ * those of the new values.
+ */
+typedef struct lds_progress {
+    size_t struct_size;
+    uint64_t done_nbytes;  /* bytes that are in place */
+    uint64_t total_nbytes; /* bytes that the call brings in or writes */
+    double seconds;        /* since the call began */
+} lds_progress;
+
+/* How lds_network_init, lds_network_to and lds_param_set_dtype, which may take seconds, go about it. */
+typedef struct lds_change_options {
+    size_t struct_size;
+    /*
+     * Called from the thread that made the call, about 20 times a second while values are written, and once when all
+     * are; not at all if there are none to write. Anything but 0 cancels: the call returns LDS_ERR_CANCELLED soon,
+     * does not call again, and has changed nothing. It may not use the network. Default NULL.
+     */
+    int (*progress)(void *ctx, const lds_progress *progress);
+    void *progress_ctx;
+} lds_change_options;
+
+/* Set the defaults. size is sizeof *options as the caller compiled it. */
+LDS_API void lds_change_options_init(lds_change_options *options, size_t size);
+
+/*
  * How a parameter that the checkpoint lacks gets its values. The meanings of the last four, gain and fans
  * included, are those of torch.nn.init; fans are taken from the parameter's shape.
  */
@@ -476,19 +503,22 @@ LDS_API const char *lds_network_architecture(const lds_network *network);
  * Give every parameter that has no storage its initial values. Values depend on the seed, the parameter's
  * name and the element's index alone: not on thread count, order, or what else is initialised.
  * Random values are drawn in F32 and rounded to the parameter's dtype. The new values share one storage. Uses all
- * the threads that lds_load would. On LDS_ERR_MEMORY nothing has changed.
+ * the threads that lds_load would. options may be NULL. On LDS_ERR_MEMORY and LDS_ERR_CANCELLED nothing has changed.
  * Parameters without an init rule are left without storage and make this LDS_ERR_MISMATCH, naming the first;
  * the others are initialised all the same.
  */
-LDS_API LDS_MUST_CHECK lds_status lds_network_init(lds_network *network, uint64_t seed, lds_error *err);
+LDS_API LDS_MUST_CHECK lds_status lds_network_init(lds_network *network, uint64_t seed,
+                                                   const lds_change_options *options, lds_error *err);
 
 /*
  * Make every float parameter dtype, as lds_param_set_dtype does; those that have it already are not touched.
  * All or none: on failure nothing has changed. So the old and the new values of all that change exist at the
  * same time; to keep the peak down, change one parameter after the other instead. The new values share one
- * storage. Uses all the threads that lds_load would. LDS_ERR_UNSUPPORTED if dtype is not a float.
+ * storage. Uses all the threads that lds_load would. options may be NULL. LDS_ERR_UNSUPPORTED if dtype is not a
+ * float, LDS_ERR_MEMORY, LDS_ERR_CANCELLED.
  */
-LDS_API LDS_MUST_CHECK lds_status lds_network_to(lds_network *network, lds_dtype dtype, lds_error *err);
+LDS_API LDS_MUST_CHECK lds_status lds_network_to(lds_network *network, lds_dtype dtype,
+                                                 const lds_change_options *options, lds_error *err);
 
 LDS_API const char *lds_param_name(const lds_param *param);
 LDS_API lds_dtype lds_param_dtype(const lds_param *param);
@@ -520,10 +550,12 @@ LDS_API LDS_MUST_CHECK lds_storage *lds_param_storage(const lds_param *param);
 /*
  * Change a float parameter's dtype in place: the values are converted into new storage, which takes the place
  * of the old one. The parameter keeps its identity, name and place; parameters tied to it follow. Without
- * storage only the dtype changes; one that lies in the caller's memory moves to the library's. On failure
- * nothing has changed: LDS_ERR_UNSUPPORTED if one of the dtypes is not a float and they differ, LDS_ERR_MEMORY.
+ * storage only the dtype changes; one that lies in the caller's memory moves to the library's. options may be NULL.
+ * On failure nothing has changed: LDS_ERR_UNSUPPORTED if one of the dtypes is not a float and they differ,
+ * LDS_ERR_MEMORY, LDS_ERR_CANCELLED.
  */
-LDS_API LDS_MUST_CHECK lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, lds_error *err);
+LDS_API LDS_MUST_CHECK lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype,
+                                                      const lds_change_options *options, lds_error *err);
 
 /*
  * Put the parameter into the caller's memory: nbytes must be lds_param_nbytes and data aligned to the element
@@ -702,17 +734,6 @@ typedef enum lds_io {
     LDS_IO_URING = 3, /* the same by io_uring, through the page cache, many reads at once */
     LDS_IO_DIRECT = 4 /* the same past the page cache: what is in it is neither used nor pushed out */
 } lds_io;
-
-/*
- * How far a load has come. Bytes of the checkpoint are those of a cache's entry where that is mapped in its place;
- * pages that are left to be read on first use do not count.
- */
-typedef struct lds_progress {
-    size_t struct_size;
-    uint64_t done_nbytes;  /* bytes of the checkpoint that are in place */
-    uint64_t total_nbytes; /* bytes of the checkpoint that this load brings in */
-    double seconds;        /* since the load began */
-} lds_progress;
 
 /*
  * When each thread of one or several loads (options->trace) was reading, waiting, converting or getting pages, for

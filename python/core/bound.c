@@ -127,7 +127,7 @@ static lds_status place(lds_param *param, const tensor_object *memory, lds_dtype
                                      err);
     lds_status status = lds_param_bind(param, NULL, 0, NULL, NULL, err);
     if (!status && dtype)
-        status = lds_param_set_dtype(param, dtype, err);
+        status = lds_param_set_dtype(param, dtype, NULL, err);
     if (!status && memory)
         status = lds_param_bind(param, memory->data, (uint64_t)memory->nbytes, NULL, NULL, err);
     return status;

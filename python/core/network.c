@@ -155,6 +155,39 @@ static PyObject *network_architecture(PyObject *self, void *unused)
 
 /* ---- changing ---- */
 
+/* Signals are looked at here, so that an interrupt ends a call within a twentieth of a second. */
+int core_watch(void *ctx, const lds_progress *progress)
+{
+    watched_call *call = ctx;
+    PyEval_RestoreThread(call->thread);
+    int failed = PyErr_CheckSignals();
+    if (!failed && call->progress) {
+        PyObject *result =
+            PyObject_CallFunction(call->progress, "KKd", (unsigned long long)progress->done_nbytes,
+                                  (unsigned long long)progress->total_nbytes, progress->seconds);
+        failed = !result;
+        Py_XDECREF(result);
+    }
+    call->thread = PyEval_SaveThread();
+    return failed;
+}
+
+lds_change_options core_change_options(watched_call *call)
+{
+    lds_change_options options;
+    lds_change_options_init(&options, sizeof options);
+    options.progress = core_watch;
+    options.progress_ctx = call;
+    return options;
+}
+
+PyObject *core_changed(core_state *state, lds_status status, const lds_error *err)
+{
+    if (PyErr_Occurred())
+        return NULL;
+    return status ? core_fail(state, err) : new_ref(Py_None);
+}
+
 /* The network, held as a writer; NULL with an exception. */
 static lds_network *begin_change(network_object *self)
 {
@@ -171,13 +204,13 @@ static PyObject *network_to(PyObject *self, PyObject *arg)
     lds_network *network = dtype < 0 ? NULL : begin_change(n);
     if (!network)
         return NULL;
+    watched_call call = {.thread = PyEval_SaveThread()};
+    lds_change_options options = core_change_options(&call);
     lds_error err = LDS_ERROR_INIT;
-    lds_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = lds_network_to(network, (lds_dtype)dtype, &err);
-    Py_END_ALLOW_THREADS;
+    lds_status status = lds_network_to(network, (lds_dtype)dtype, &options, &err);
+    PyEval_RestoreThread(call.thread);
     core_network_end_change(n, NULL);
-    return status ? core_fail(n->state, &err) : new_ref(Py_None);
+    return core_changed(n->state, status, &err);
 }
 
 static PyObject *network_init_missing(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -190,13 +223,13 @@ static PyObject *network_init_missing(PyObject *self, PyObject *args, PyObject *
     lds_network *network = begin_change(n);
     if (!network)
         return NULL;
+    watched_call call = {.thread = PyEval_SaveThread()};
+    lds_change_options options = core_change_options(&call);
     lds_error err = LDS_ERROR_INIT;
-    lds_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = lds_network_init(network, seed.value, &err);
+    lds_status status = lds_network_init(network, seed.value, &options, &err);
     guard_end_write(&n->guard);
-    Py_END_ALLOW_THREADS;
-    return status ? core_fail(n->state, &err) : new_ref(Py_None);
+    PyEval_RestoreThread(call.thread);
+    return core_changed(n->state, status, &err);
 }
 
 /* _bind(name, memory, dtype): its memory from now on is that of a Tensor, or none, as dtype unless that is None. */
@@ -217,29 +250,6 @@ static PyObject *network_bind(PyObject *self, PyObject *args)
 }
 
 /* ---- loading ---- */
-
-/* What the progress callback needs; the thread state is that of the thread that called the load. */
-typedef struct load_call {
-    PyThreadState *thread;
-    PyObject *progress; /* or NULL */
-} load_call;
-
-/* Signals are looked at here, so that an interrupt ends a load within a twentieth of a second. */
-static int report_progress(void *ctx, const lds_progress *progress)
-{
-    load_call *call = ctx;
-    PyEval_RestoreThread(call->thread);
-    int failed = PyErr_CheckSignals();
-    if (!failed && call->progress) {
-        PyObject *result =
-            PyObject_CallFunction(call->progress, "KKd", (unsigned long long)progress->done_nbytes,
-                                  (unsigned long long)progress->total_nbytes, progress->seconds);
-        failed = !result;
-        Py_XDECREF(result);
-    }
-    call->thread = PyEval_SaveThread();
-    return failed;
-}
 
 /* The texts of a tuple, which stay its own; to be freed with PyMem_Free(). */
 static const char **take_texts(PyObject *tuple)
@@ -264,8 +274,8 @@ static PyObject *load(network_object *n, const lds_checkpoint *checkpoint, lds_l
     lds_network *network = begin_change(n);
     if (!network)
         return NULL;
-    load_call call = {.progress = progress == Py_None ? NULL : progress};
-    options->progress = report_progress;
+    watched_call call = {.progress = progress == Py_None ? NULL : progress};
+    options->progress = core_watch;
     options->progress_ctx = &call;
     lds_error err = LDS_ERROR_INIT;
     lds_report *report;

@@ -19,7 +19,19 @@ typedef struct network_object {
     size_t n_bound;
 } network_object;
 
+/* What the library's progress callback needs; the thread state is that of the thread that made the call. */
+typedef struct watched_call {
+    PyThreadState *thread;
+    PyObject *progress; /* or NULL */
+} watched_call;
+
 /* network.c */
+/* A progress callback, ctx being a watched_call: an exception, that of a signal's handler too, ends the call. */
+int core_watch(void *ctx, const lds_progress *progress);
+/* Options by which signals are looked at. */
+lds_change_options core_change_options(watched_call *call);
+/* None for a change that was made; NULL with an exception, what core_watch() met or else the library's. */
+PyObject *core_changed(core_state *state, lds_status status, const lds_error *err);
 /* Say that another call is changing the network; NULL. */
 PyObject *core_network_busy(void);
 /* A tensor of the parameter's memory; NULL without an exception if there is none. */

@@ -112,13 +112,13 @@ static PyObject *parameter_set_dtype(PyObject *self, PyObject *arg)
         return NULL;
     if (!guard_try_write(&owner->guard))
         return core_network_busy();
+    watched_call call = {.thread = PyEval_SaveThread()};
+    lds_change_options options = core_change_options(&call);
     lds_error err = LDS_ERROR_INIT;
-    lds_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = lds_param_set_dtype(PARAM(self), (lds_dtype)dtype, &err);
-    Py_END_ALLOW_THREADS;
+    lds_status status = lds_param_set_dtype(PARAM(self), (lds_dtype)dtype, &options, &err);
+    PyEval_RestoreThread(call.thread);
     core_network_end_change(owner, PARAM(self));
-    return status ? core_fail(owner->state, &err) : new_ref(Py_None);
+    return core_changed(owner->state, status, &err);
 }
 
 static PyObject *parameter_repr(PyObject *self)

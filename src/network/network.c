@@ -36,9 +36,10 @@ const char *lds_network_architecture(const lds_network *network)
     return network->architecture;
 }
 
-lds_status lds_network_init(lds_network *network, uint64_t seed, lds_error *err)
+lds_status lds_network_init(lds_network *network, uint64_t seed, const lds_change_options *options,
+                            lds_error *err)
 {
-    LDS_TRY(lds_refill_init(network->params, network->n_params, seed, err));
+    LDS_TRY(lds_refill_init(network->params, network->n_params, seed, options, err));
     for (size_t i = 0; i < network->n_params; i++)
         if (!network->params[i].tied_to && !network->params[i].storage) {
             lds_fail(err, LDS_ERR_MISMATCH,
@@ -48,12 +49,13 @@ lds_status lds_network_init(lds_network *network, uint64_t seed, lds_error *err)
     return LDS_OK;
 }
 
-lds_status lds_network_to(lds_network *network, lds_dtype dtype, lds_error *err)
+lds_status lds_network_to(lds_network *network, lds_dtype dtype, const lds_change_options *options,
+                          lds_error *err)
 {
     if (!lds_dtype_is_float(dtype))
         return lds_fail(err, LDS_ERR_UNSUPPORTED, "expected a float dtype to convert to, found %s",
                         lds_dtype_name(dtype) ? lds_dtype_name(dtype) : "none");
-    return lds_refill_convert(network->params, network->n_params, dtype, err);
+    return lds_refill_convert(network->params, network->n_params, dtype, options, err);
 }
 
 /* A parameter for a tensor, with copies of the tensor's name and shape. */

@@ -120,7 +120,8 @@ static lds_status check_conversion(const lds_param *param, lds_dtype dtype, lds_
     return LDS_OK;
 }
 
-lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, lds_error *err)
+lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, const lds_change_options *options,
+                               lds_error *err)
 {
     lds_param *root = lds_param_root(param);
     if (root->dtype == dtype)
@@ -128,7 +129,7 @@ lds_status lds_param_set_dtype(lds_param *param, lds_dtype dtype, lds_error *err
     lds_status status = check_conversion(root, dtype, err);
     if (status)
         return lds_error_context(err, status, NULL, param->name.text);
-    return lds_refill_convert(root, 1, dtype, err);
+    return lds_refill_convert(root, 1, dtype, options, err);
 }
 
 static lds_status check_place(const lds_param *param, const lds_storage *storage, const void *data,

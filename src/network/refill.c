@@ -8,7 +8,9 @@
  */
 #include "src/network/refill.h"
 
+#include "src/base/clock.h"
 #include "src/base/machine.h"
+#include "src/base/options.h"
 #include "src/base/threads.h"
 #include "src/dtype/convert.h"
 #include "src/dtype/dtype.h"
@@ -24,8 +26,12 @@ typedef struct refill {
     size_t n_fills;
     lds_dtype dtype; /* to convert to; LDS_DTYPE_NONE to initialise */
     lds_fill_how how;
-    uint64_t nbytes; /* of the arena */
-    uint8_t *memory; /* its bytes */
+    lds_change_options options;
+    uint64_t started_ns;
+    uint64_t nbytes;        /* of the arena */
+    uint8_t *memory;        /* its bytes */
+    uint64_t values_nbytes; /* of the arena's, without the gaps */
+    _Atomic uint64_t done_nbytes;
     uint64_t n_blocks;
     atomic_uint_fast64_t next_block;
     atomic_bool give_way;
@@ -51,7 +57,8 @@ static const lds_fill *fill_of(const refill *r, uint64_t block)
     return &r->fills[low];
 }
 
-static void write_block(const refill *r, uint64_t block)
+/* Returns its bytes. */
+static uint64_t write_block(const refill *r, uint64_t block)
 {
     const lds_fill *f = fill_of(r, block);
     const lds_param *param = f->param;
@@ -64,6 +71,7 @@ static void write_block(const refill *r, uint64_t block)
             dst, param->data + first / 8 * lds_dtype_bits(param->dtype), (size_t)n);
     else
         lds_init_fill(param, f->dtype, dst, r->how.seed, first, n);
+    return n * lds_dtype_bits(f->dtype) / 8;
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
@@ -74,7 +82,8 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
         uint64_t block = atomic_fetch_add_explicit(&r->next_block, 1, memory_order_relaxed);
         if (block >= r->n_blocks)
             break;
-        write_block(r, block);
+        uint64_t nbytes = write_block(r, block);
+        atomic_fetch_add_explicit(&r->done_nbytes, nbytes, memory_order_relaxed);
     }
     return LDS_OK;
 }
@@ -112,8 +121,21 @@ static lds_status add_fill(refill *r, lds_param *param, lds_error *err)
     if (!lds_add(r->nbytes, nbytes, &end) || end > SIZE_MAX - ALIGNMENT)
         return lds_fail_memory(err, UINT64_MAX);
     r->nbytes = lds_align_up(end, ALIGNMENT);
+    r->values_nbytes += nbytes;
     number_blocks(r, fill);
     return LDS_OK;
+}
+
+static int tick(void *ctx)
+{
+    refill *r = ctx;
+    const lds_progress progress = {
+        .struct_size = sizeof progress,
+        .done_nbytes = atomic_load_explicit(&r->done_nbytes, memory_order_relaxed),
+        .total_nbytes = r->values_nbytes,
+        .seconds = (double)(lds_now_ns() - r->started_ns) / 1e9,
+    };
+    return r->options.progress(r->options.progress_ctx, &progress);
 }
 
 static void place_params(const refill *r, lds_storage *arena)
@@ -150,8 +172,13 @@ static bool changes(const refill *r, const lds_param *param)
     return !param->storage && param->init;
 }
 
-static lds_status refill_params(refill *r, lds_param *params, size_t n_params, lds_error *err)
+static lds_status refill_params(refill *r, lds_param *params, size_t n_params,
+                                const lds_change_options *options, lds_error *err)
 {
+    r->started_ns = lds_now_ns();
+    LDS_TRY(lds_options_import(&r->options, sizeof r->options, options, err));
+    r->how.tick = r->options.progress ? tick : NULL;
+    r->how.tick_ctx = r;
     LDS_TRY(lds_calloc(&r->fills, n_params, sizeof *r->fills, err));
     lds_status status = LDS_OK;
     for (size_t i = 0; i < n_params && !status; i++)
@@ -163,14 +190,23 @@ static lds_status refill_params(refill *r, lds_param *params, size_t n_params, l
     return status;
 }
 
-lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtype, lds_error *err)
+static const lds_change_options defaults = {.struct_size = sizeof(lds_change_options)};
+
+void lds_change_options_init(lds_change_options *options, size_t size)
 {
-    refill r = {.dtype = dtype};
-    return refill_params(&r, params, n_params, err);
+    lds_options_export(options, size, &defaults, sizeof defaults);
 }
 
-lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed, lds_error *err)
+lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtype,
+                              const lds_change_options *options, lds_error *err)
+{
+    refill r = {.dtype = dtype};
+    return refill_params(&r, params, n_params, options, err);
+}
+
+lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed,
+                           const lds_change_options *options, lds_error *err)
 {
     refill r = {.how.seed = seed};
-    return refill_params(&r, params, n_params, err);
+    return refill_params(&r, params, n_params, options, err);
 }

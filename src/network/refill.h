@@ -4,13 +4,18 @@
 
 #include "src/network/network.h"
 
-/* Both work on an array of parameters. On failure nothing has changed; errors name the parameter, if any. */
+/*
+ * Both work on an array of parameters, with a caller's options or NULL. On failure nothing has changed; errors name
+ * the parameter, if any.
+ */
 
 /* Make the floats among them dtype, a float; skips what is tied or has it already. */
-lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtype, lds_error *err);
+lds_status lds_refill_convert(lds_param *params, size_t n_params, lds_dtype dtype,
+                              const lds_change_options *options, lds_error *err);
 
 /* Initialise those that have an init rule and no storage; skips what is tied. */
-lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed, lds_error *err);
+lds_status lds_refill_init(lds_param *params, size_t n_params, uint64_t seed,
+                           const lds_change_options *options, lds_error *err);
 
 /* New values of one parameter, and where they go. */
 typedef struct lds_fill {

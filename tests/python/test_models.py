@@ -42,7 +42,7 @@ class Library:
             ("network_n_params", size, (pointer,)),
             ("network_param", pointer, (pointer, size)),
             ("network_architecture", text, (pointer,)),
-            ("network_init", ctypes.c_int, (pointer, ctypes.c_uint64, pointer)),
+            ("network_init", ctypes.c_int, (pointer, ctypes.c_uint64, pointer, pointer)),
             ("network_free", None, (pointer,)),
             ("param_name", text, (pointer,)),
             ("param_dtype", ctypes.c_int, (pointer,)),
@@ -91,7 +91,7 @@ class Library:
         """The values that the parameters of an F32 network start with, and whether all have such values."""
         lib, values = self.lib, {}
         with self.network(directory, "F32") as network:
-            status = lib.lds_network_init(network, seed, None)
+            status = lib.lds_network_init(network, seed, None, None)
             for param in self.params(network):
                 data = lib.lds_param_data(param)
                 if data:

@@ -41,7 +41,7 @@ class Network:
             ctypes.byref(self.handle), text, len(text), b"m.json", None
         )
         assert status == 0
-        assert library.lds_network_init(self.handle, seed, None) == 0
+        assert library.lds_network_init(self.handle, seed, None, None) == 0
         self.dtypes = {entry["name"]: entry["dtype"] for entry in manifest}
 
     def __getitem__(self, name):
@@ -67,7 +67,7 @@ def library(library_path):
     )
     functions = {
         "lds_network_from_manifest": (ctypes.c_int, [pointer, text, size, text, pointer]),
-        "lds_network_init": (ctypes.c_int, [pointer, u64, pointer]),
+        "lds_network_init": (ctypes.c_int, [pointer, u64, pointer, pointer]),
         "lds_network_find": (pointer, [pointer, text]),
         "lds_network_param": (pointer, [pointer, size]),
         "lds_network_n_params": (size, [pointer]),

@@ -35,7 +35,7 @@ static lds_network *one(lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
 static lds_network *filled(lds_dtype dtype, uint32_t n_dims, const uint64_t *shape, lds_init init)
 {
     lds_network *net = one(dtype, n_dims, shape, init);
-    assert_int_equal(lds_network_init(net, 1, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 1, NULL, NULL), LDS_OK);
     return net;
 }
 
@@ -261,9 +261,9 @@ static void only_seed_and_name_matter(void **state)
 {
     (void)state;
     lds_network *all = three("a", "b", "c"), *turned = three("c", "a", NULL), *other = three("a", NULL, NULL);
-    assert_int_equal(lds_network_init(all, 42, NULL), LDS_OK);
-    assert_int_equal(lds_network_init(turned, 42, NULL), LDS_OK);
-    assert_int_equal(lds_network_init(other, 43, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(all, 42, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(turned, 42, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(other, 43, NULL, NULL), LDS_OK);
     size_t nbytes = 300001 * sizeof(float);
     const void *a = lds_param_data(lds_network_find(all, "a")),
                *c = lds_param_data(lds_network_find(all, "c"));
@@ -527,7 +527,7 @@ static void what_has_no_rule_is_named_and_the_rest_initialised(void **state)
     lds_builder_tie(b, "tied", "bare");
     lds_builder_add(b, "after", LDS_DTYPE_NONE, SHAPE(2), &ones);
     assert_int_equal(lds_builder_finish(&net, b, NULL), LDS_OK);
-    assert_int_equal(lds_network_init(net, 0, &err), LDS_ERR_MISMATCH);
+    assert_int_equal(lds_network_init(net, 0, NULL, &err), LDS_ERR_MISMATCH);
     assert_string_equal(err.message,
                         "bare: expected an init rule, found none: it has to come from a checkpoint");
     const float *after = lds_param_data(lds_network_find(net, "after"));
@@ -536,7 +536,7 @@ static void what_has_no_rule_is_named_and_the_rest_initialised(void **state)
     float mine[2] = {0};
     assert_int_equal(lds_param_bind(lds_network_find(net, "tied"), mine, sizeof mine, NULL, NULL, NULL),
                      LDS_OK);
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     assert_ptr_equal(lds_param_data(lds_network_find(net, "after")), after);
     lds_network_free(net);
 }

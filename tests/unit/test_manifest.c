@@ -90,7 +90,7 @@ static void init_rules_have_their_numbers(void **state)
         lds_network *net = read_whole(json);
         const lds_init *e = &cases[i].init;
         assert_init(net, "w", e->kind, e->a, e->b, e->lo, e->hi);
-        assert_int_equal(lds_network_init(net, 0, NULL), e->kind ? LDS_OK : LDS_ERR_MISMATCH);
+        assert_int_equal(lds_network_init(net, 0, NULL, NULL), e->kind ? LDS_OK : LDS_ERR_MISMATCH);
         lds_network_free(net);
     }
 }

@@ -99,8 +99,8 @@ static void empty_network_is_a_network(void **state)
     lds_network *net = finish(new_builder(LDS_F32));
     assert_int_equal(lds_network_n_params(net), 0);
     assert_null(lds_network_find(net, "x"));
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
-    assert_int_equal(lds_network_to(net, LDS_F16, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_to(net, LDS_F16, NULL, NULL), LDS_OK);
     lds_network_free(net);
 }
 
@@ -358,10 +358,10 @@ static void ties_share_everything_but_the_name(void **state)
     assert_int_equal(lds_param_shape(c)[1], 3);
     assert_int_equal(lds_param_init(c).kind, LDS_INIT_ONES);
 
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     assert_non_null(lds_param_data(c));
     assert_ptr_equal(lds_param_data(c), lds_param_data(a));
-    assert_int_equal(lds_param_set_dtype(c, LDS_BF16, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(c, LDS_BF16, NULL, NULL), LDS_OK);
     assert_int_equal(lds_param_dtype(a), LDS_BF16);
     assert_int_equal(lds_param_dtype(tied), LDS_BF16);
     assert_int_equal(lds_param_nbytes(tied), 12);
@@ -413,15 +413,16 @@ static void dtype_changes_in_place(void **state)
     (void)state;
     lds_network *net = small_network();
     lds_param *a = lds_network_find(net, "a");
-    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL), LDS_OK); /* without storage: the dtype alone */
+    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL, NULL),
+                     LDS_OK); /* without storage: the dtype alone */
     assert_int_equal(lds_param_dtype(a), LDS_F16);
     assert_null(lds_param_data(a));
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     assert_int_equal(((uint16_t *)lds_param_data(a))[2], 0x4200); /* 3 */
     void *before = lds_param_data(a);
-    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL, NULL), LDS_OK);
     assert_ptr_equal(lds_param_data(a), before);
-    assert_int_equal(lds_param_set_dtype(a, LDS_F64, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(a, LDS_F64, NULL, NULL), LDS_OK);
     assert_ptr_equal(lds_network_find(net, "a"), a);
     const double *values = lds_param_data(a);
     assert_true(values[0] == 1 && values[1] == 2 && values[2] == 3);
@@ -435,23 +436,23 @@ static void dtypes_that_do_not_convert_are_refused(void **state)
     lds_network *net = small_network();
     lds_error err = LDS_ERROR_INIT;
     lds_param *a = lds_network_find(net, "a"), *i = lds_network_find(net, "i");
-    assert_int_equal(lds_param_set_dtype(a, LDS_I32, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_param_set_dtype(a, LDS_I32, NULL, &err), LDS_ERR_UNSUPPORTED);
     assert_string_equal(err.message, "a: expected a float dtype to convert to, found I32");
-    assert_int_equal(lds_param_set_dtype(i, LDS_F32, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_param_set_dtype(i, LDS_F32, NULL, &err), LDS_ERR_UNSUPPORTED);
     assert_string_equal(err.message, "i: expected a float dtype to convert from, found I32");
-    assert_int_equal(lds_param_set_dtype(lds_network_find(net, "t"), LDS_DTYPE_NONE, &err),
+    assert_int_equal(lds_param_set_dtype(lds_network_find(net, "t"), LDS_DTYPE_NONE, NULL, &err),
                      LDS_ERR_UNSUPPORTED);
     assert_string_equal(err.message, "t: expected a float dtype to convert to, found none");
-    assert_int_equal(lds_param_set_dtype(i, LDS_I32, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(i, LDS_I32, NULL, NULL), LDS_OK);
     assert_int_equal(lds_param_dtype(a), LDS_F32);
-    assert_int_equal(lds_network_to(net, LDS_I8, &err), LDS_ERR_UNSUPPORTED);
-    assert_int_equal(lds_network_to(net, LDS_DTYPE_NONE, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_network_to(net, LDS_I8, NULL, &err), LDS_ERR_UNSUPPORTED);
+    assert_int_equal(lds_network_to(net, LDS_DTYPE_NONE, NULL, &err), LDS_ERR_UNSUPPORTED);
     lds_network_free(net);
 
     lds_builder *b = new_builder(LDS_F8_E4M3);
     lds_builder_add(b, "w", LDS_DTYPE_NONE, SHAPE(UINT64_C(1) << 62), NULL);
     net = finish(b);
-    assert_int_not_equal(lds_param_set_dtype(lds_network_param(net, 0), LDS_F64, &err), LDS_OK);
+    assert_int_not_equal(lds_param_set_dtype(lds_network_param(net, 0), LDS_F64, NULL, &err), LDS_OK);
     assert_int_equal(lds_param_dtype(lds_network_param(net, 0)), LDS_F8_E4M3);
     lds_network_free(net);
 }
@@ -460,11 +461,11 @@ static void network_to_changes_only_what_differs(void **state)
 {
     (void)state;
     lds_network *net = small_network();
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     lds_param *a = lds_network_find(net, "a"), *b = lds_network_find(net, "b"),
               *i = lds_network_find(net, "i");
     void *b_data = lds_param_data(b), *i_data = lds_param_data(i);
-    assert_int_equal(lds_network_to(net, LDS_BF16, NULL), LDS_OK);
+    assert_int_equal(lds_network_to(net, LDS_BF16, NULL, NULL), LDS_OK);
     assert_ptr_equal(lds_param_data(b), b_data);
     assert_ptr_equal(lds_param_data(i), i_data);
     assert_int_equal(lds_param_dtype(i), LDS_I32);
@@ -487,8 +488,8 @@ static void large_parameters_convert_whole(void **state)
     lds_builder_add(b, "large", LDS_DTYPE_NONE, SHAPE(N), &count);
     lds_builder_add(b, "end", LDS_DTYPE_NONE, SHAPE(0), &count);
     lds_network *net = finish(b);
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
-    assert_int_equal(lds_network_to(net, LDS_F64, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_to(net, LDS_F64, NULL, NULL), LDS_OK);
     const double *values = lds_param_data(lds_network_find(net, "large"));
     for (size_t i = 0; i < N; i++)
         assert_true(values[i] == (double)i);
@@ -521,7 +522,7 @@ static void bound_memory_is_checked_and_given_back(void **state)
     assert_int_equal(lds_param_bind(a, mine, 12, count_release, &n_releases, &err), LDS_OK);
     assert_ptr_equal(lds_param_data(a), mine);
     assert_true(a->is_callers);
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK); /* it has its values */
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK); /* it has its values */
     assert_true(mine[0] == 5);
     assert_int_equal(lds_param_bind(a, other, 12, NULL, NULL, &err), LDS_OK);
     assert_int_equal(n_releases, 1);
@@ -533,7 +534,7 @@ static void bound_memory_is_checked_and_given_back(void **state)
 
     mine[1] = 6;
     assert_int_equal(lds_param_bind(a, mine, 12, count_release, &n_releases, &err), LDS_OK);
-    assert_int_equal(lds_param_set_dtype(a, LDS_BF16, NULL), LDS_OK); /* into the library's memory */
+    assert_int_equal(lds_param_set_dtype(a, LDS_BF16, NULL, NULL), LDS_OK); /* into the library's memory */
     assert_int_equal(n_releases, 3);
     assert_false(a->is_callers);
     assert_int_equal(((uint16_t *)lds_param_data(a))[1], 0x40C0);
@@ -544,7 +545,7 @@ static void storage_outlives_the_network(void **state)
 {
     (void)state;
     lds_network *net = small_network();
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     lds_storage *storage = lds_param_storage(lds_network_find(net, "t"));
     const float *values = lds_param_data(lds_network_find(net, "t"));
     lds_network_free(net);
@@ -573,11 +574,11 @@ static void a_storage_can_be_put_back(void **state)
     lds_param *a = lds_network_find(net, "a");
     lds_error err = LDS_ERROR_INIT;
     float mine[3] = {5, 6, 7};
-    assert_int_equal(lds_network_init(net, 0, NULL), LDS_OK);
+    assert_int_equal(lds_network_init(net, 0, NULL, NULL), LDS_OK);
     lds_storage *storage = lds_param_storage(a);
     float *data = lds_param_data(a);
     assert_int_equal(lds_param_bind(a, mine, 12, NULL, NULL, NULL), LDS_OK);
-    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL), LDS_OK);
+    assert_int_equal(lds_param_set_dtype(a, LDS_F16, NULL, NULL), LDS_OK);
     assert_int_equal(lds_param_bind(a, mine, 6, NULL, NULL, NULL), LDS_OK);
     assert_int_equal(lds_param_set_storage(a, storage, (char *)data + 2, LDS_F32, &err), LDS_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "a: expected memory aligned to 4 bytes, found it at 0x"));
@@ -757,10 +758,10 @@ static void changes_are_whole_or_none(void **state)
             void *x_data = lds_param_data(x), *first_data = lds_param_data(first);
             lds_dtype x_dtype = lds_param_dtype(x), first_dtype = lds_param_dtype(first);
             faults_arm(n);
-            lds_status status = change == INIT ? lds_network_init(net, 0, NULL)
-                                : change == TO ? lds_network_to(net, LDS_BF16, NULL)
+            lds_status status = change == INIT ? lds_network_init(net, 0, NULL, NULL)
+                                : change == TO ? lds_network_to(net, LDS_BF16, NULL, NULL)
                                 : change == SET_DTYPE
-                                    ? lds_param_set_dtype(x, LDS_F32, NULL)
+                                    ? lds_param_set_dtype(x, LDS_F32, NULL, NULL)
                                     : lds_param_bind(x, mine, 8, count_release, &n_releases, NULL);
             failed = faults_disarm();
             assert_true(!failed || n < 100);

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import loadstone
 
-NBYTES = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
+NBYTES = {"U8": 1, "F8_E4M3": 1, "F16": 2, "BF16": 2, "F32": 4}
 
 
 def header_of(shapes):

@@ -303,3 +303,57 @@ def test_an_interrupt_ends_a_load(tmp_path, gib):
     assert output[0] == "interrupted", output
     assert int(output[1]) < NBYTES["F32"] * (gib << 28), "read to the end"
     assert output[2:] == ["None", "None", "loaded", "32"]
+
+
+CHANGED = """
+    import os, signal, sys, threading, time
+    import loadstone
+    what, path = sys.argv[1:]
+    if what == "init_missing":
+        network = loadstone.Network("float8_e4m3fn")
+        network.add("a", (1 << 30,), init="trunc_normal", b=1, lo=-2, hi=2)
+    else:
+        network = loadstone.Network.from_checkpoint(path)
+        network.load_into(path, io="map", lazy=True)
+    parameter = network["a"]
+    before = parameter.dtype, parameter.data_ptr
+    sent = []
+
+    def interrupt():
+        try:
+            while True:
+                parameter.dtype
+                time.sleep(0.001)
+        except RuntimeError:  # another call is changing it
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    try:
+        if what == "init_missing":
+            network.init_missing()
+        elif what == "to":
+            network.to("bfloat16")
+        else:
+            parameter.set_dtype("bfloat16")
+    except KeyboardInterrupt:
+        seconds = time.monotonic() - sent[0]
+        print("interrupted", (parameter.dtype, parameter.data_ptr) == before, seconds)
+    else:
+        print("finished")
+"""
+
+
+@pytest.mark.parametrize("what", ["init_missing", "to", "set_dtype"])
+def test_an_interrupt_undoes_a_change(tmp_path, what):
+    """A real SIGINT while gigabytes of values are written: all is as it was, and soon.
+
+    Elements of a byte are aligned wherever they are in the file, so that it is mapped, and takes no memory.
+    """
+    path = write_sparse(tmp_path / "big.safetensors", {"a": ("F8_E4M3", (1 << 31,))})
+    child = [sys.executable, "-c", textwrap.dedent(CHANGED), what, str(path)]
+    done = subprocess.run(child, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout.split()
+    assert output[:2] == ["interrupted", "True"], output
+    assert float(output[2]) < 10
