@@ -1,12 +1,15 @@
 /*
  * Cutting runs into blocks.
  *
- * What the page cache has is cut at multiples of 64 bytes of a run, so never inside an element, and never inside a
- * cache line of a destination that began on one. What comes from a disk comes in whole pages, so those blocks end
- * where pages do: cut elsewhere, two blocks would both read the page between them.
+ * What the page cache has is cut where a huge page of the arena ends: one worker has a page cleared and fills it,
+ * while another would wait for it, or clear one in vain. Elsewhere it is cut at multiples of 64 bytes of a run, so
+ * never inside an element, and never inside a cache line of a destination that began on one. What comes from a
+ * disk comes in whole pages, so those blocks end where pages do: cut elsewhere, two blocks would both read the page
+ * between them.
  */
 #include "src/load/blocks.h"
 
+#include "src/base/memory.h"
 #include "src/dtype/dtype.h"
 
 /* Bytes between two runs that are worth reading over to save a system call. */
@@ -37,12 +40,33 @@ static bool extend(lds_blocks *blocks, uint32_t file, uint64_t offset, uint64_t 
     return true;
 }
 
+uint64_t lds_run_param_nbytes(const lds_run *run, const lds_plan *plan, uint64_t nbytes)
+{
+    lds_dtype src = (lds_dtype)plan->checkpoint->tensors[run->tensor].dtype;
+    lds_dtype dst = (lds_dtype)plan->targets[run->target].dtype;
+    return src == dst ? nbytes : nbytes / (lds_dtype_bits(src) / 8) * (lds_dtype_bits(dst) / 8);
+}
+
+/* Of nbytes of a run, from done on: those before the last huge page of the arena that they only begin to fill. */
+static uint64_t cut_at_huge_page(const lds_run *run, const lds_plan *plan, uint64_t done, uint64_t nbytes)
+{
+    const lds_target *target = &plan->targets[run->target];
+    uint64_t begin = target->offset + run->param_offset + lds_run_param_nbytes(run, plan, done);
+    uint64_t param_nbytes = lds_run_param_nbytes(run, plan, nbytes);
+    uint64_t too_much = (begin + param_nbytes) % LDS_HUGE_PAGE_NBYTES;
+    if (target->place != LDS_PLACE_ARENA || too_much >= param_nbytes)
+        return nbytes;
+    return nbytes - too_much * nbytes / param_nbytes;
+}
+
 /* How much of a run the block that begins at done takes. */
 static uint64_t cut(const lds_run *run, const lds_plan *plan, uint64_t done, uint64_t nbytes,
                     const lds_cut *how)
 {
     if (nbytes - done <= how->block_nbytes)
         return nbytes - done;
+    if (!how->unit_nbytes)
+        return cut_at_huge_page(run, plan, done, how->block_nbytes);
     uint32_t element_nbytes = lds_dtype_bits((lds_dtype)plan->checkpoint->tensors[run->tensor].dtype) / 8;
     uint64_t end = run->file_offset + done + how->block_nbytes, into_unit = end % how->unit_nbytes;
     /* An element that lies across two units cannot be cut there; one of less than a byte never stands alone. */
@@ -53,10 +77,6 @@ static uint64_t cut(const lds_run *run, const lds_plan *plan, uint64_t done, uin
 
 lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cut *how, lds_error *err)
 {
-    lds_cut c = *how;
-    if (!c.unit_nbytes)
-        c.unit_nbytes = 1;
-
     for (size_t r = 0; r < plan->n_runs; r++) {
         const lds_run *run = &plan->runs[r];
         uint64_t nbytes = run_nbytes(run, plan);
@@ -65,7 +85,7 @@ lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cu
             extend(blocks, file, run->file_offset, nbytes, how->block_nbytes))
             continue;
         for (uint64_t done = 0, n; done < nbytes; done += n) {
-            n = cut(run, plan, done, nbytes, &c);
+            n = cut(run, plan, done, nbytes, how);
             LDS_TRY(lds_grow(&blocks->data, &blocks->capacity, blocks->n + 1, sizeof *blocks->data, err));
             blocks->data[blocks->n++] = (lds_block){run->file_offset + done, n, done, r, file};
         }

@@ -19,8 +19,8 @@ typedef struct lds_blocks {
 
 typedef struct lds_cut {
     uint64_t block_nbytes; /* most bytes of a block, a multiple of 64 and of unit_nbytes */
-    uint64_t unit_nbytes; /* of the file: runs are cut where one ends if elements allow; 0 for no such wish */
-    bool mapped;          /* the runs that are mapped, or the others */
+    uint64_t unit_nbytes;  /* of the file: runs are cut where one ends if elements allow; 0: see blocks.c */
+    bool mapped;           /* the runs that are mapped, or the others */
 } lds_cut;
 
 /*
@@ -28,6 +28,9 @@ typedef struct lds_cut {
  * the caller in any case.
  */
 lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cut *how, lds_error *err);
+
+/* The bytes of a run's parameter that nbytes of its tensor become. */
+uint64_t lds_run_param_nbytes(const lds_run *run, const lds_plan *plan, uint64_t nbytes);
 
 /* One run's part of a block. */
 typedef struct lds_piece {

@@ -1,10 +1,9 @@
 /*
  * Workers that read and convert.
  *
- * Blocks are claimed a few at a time, in file order, so that the disk sees one stream and two workers seldom
- * meet in one huge page of fresh memory, where one would wait while the other's page is zeroed. A block that is
- * one piece and needs no conversion is read straight into its parameter; any other goes through a buffer that
- * stays in cache.
+ * Blocks are claimed a few at a time, in file order, so that the disk sees one stream and two workers seldom meet
+ * in one huge page of fresh memory. A block that is one piece and needs no conversion is read straight into its
+ * parameter; any other goes through a buffer that stays in cache.
  */
 #include "src/load/transfer.h"
 
@@ -130,18 +129,10 @@ static const lds_target *target_of(const lds_plan *plan, const lds_run *run)
     return &plan->targets[run->target];
 }
 
-/* The bytes of a run's parameter that nbytes of its tensor become. */
-static uint64_t param_nbytes(const lds_plan *plan, const lds_run *run, uint64_t nbytes)
-{
-    lds_dtype src = (lds_dtype)plan->checkpoint->tensors[run->tensor].dtype;
-    lds_dtype dst = (lds_dtype)target_of(plan, run)->dtype;
-    return src == dst ? nbytes : nbytes / (lds_dtype_bits(src) / 8) * (lds_dtype_bits(dst) / 8);
-}
-
 /* The byte of its parameter that a piece begins at, */
 static uint64_t piece_begin(const lds_transfers *t, const lds_piece *piece)
 {
-    return piece->run->param_offset + param_nbytes(t->plan, piece->run, piece->run_nbytes_before);
+    return piece->run->param_offset + lds_run_param_nbytes(piece->run, t->plan, piece->run_nbytes_before);
 }
 
 /* and where that is. */
@@ -166,7 +157,7 @@ static void populate_block(reading *r, const lds_block *block)
         if (target->place != LDS_PLACE_ARENA || target->offset < t->used_nbytes)
             continue;
         begin = begin ? begin : piece_data(t, &piece);
-        end = piece_data(t, &piece) + param_nbytes(t->plan, piece.run, piece.nbytes);
+        end = piece_data(t, &piece) + lds_run_param_nbytes(piece.run, t->plan, piece.nbytes);
     }
     if (begin < end)
         lds_memory_populate(begin, (size_t)(end - begin));
@@ -234,7 +225,8 @@ static void keep_block(const lds_transfers *t, const lds_block *block)
     for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);)
         if (lds_cache_keeps(target_of(t->plan, piece.run)))
             lds_cache_write_part(t->cache_write, piece.run->target, piece_begin(t, &piece),
-                                 piece_data(t, &piece), param_nbytes(t->plan, piece.run, piece.nbytes));
+                                 piece_data(t, &piece),
+                                 lds_run_param_nbytes(piece.run, t->plan, piece.nbytes));
 }
 
 static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_block *block)
