@@ -5,7 +5,9 @@
  * their first use cheap.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include "src/checkpoint/checkpoint.h"
 #include "src/io/source.h"
@@ -25,6 +27,16 @@ static lds_status read_through(int fd, uint64_t offset, size_t nbytes, lds_error
         LDS_TRY(lds_file_read(fd, scratch, n, offset + done, err));
     }
     return LDS_OK;
+}
+
+/* Before 5.18 a fault did not heed the advice, which was for a thread of the kernel's that copies pages together. */
+bool lds_map_fault_by_huge_pages(void *data, size_t nbytes)
+{
+    struct utsname system;
+    unsigned major, minor;
+    if (uname(&system) || sscanf(system.release, "%u.%u", &major, &minor) != 2)
+        return false;
+    return (major > 5 || (major == 5 && minor >= 18)) && !madvise(data, nbytes, MADV_HUGEPAGE);
 }
 
 lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err)

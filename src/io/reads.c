@@ -68,12 +68,12 @@ bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, 
     return read->is_direct && (is_stuck || got & ~unit_mask) ? go_on_buffered(read) : false;
 }
 
-/* The kernel is told of all first, and so brings it in as fast as the disk can, and not page by page. */
+/* The kernel is told of all first, and so brings it in as fast as the disk can, unless a page brings in many. */
 static void populate(const lds_input *input, lds_read *read)
 {
     lds_error err = LDS_ERROR_INIT;
     int fd = input->files[read->file].fd;
-    if (!input->options.is_resident)
+    if (!input->options.is_resident && !input->options.has_huge_faults)
         posix_fadvise(fd, (off_t)read->offset, (off_t)read->nbytes, POSIX_FADV_WILLNEED);
     lds_status status = lds_map_populate(read->data, read->nbytes, fd, read->offset, &err);
     read->at = status ? err.offset : read->offset + read->nbytes;

@@ -64,7 +64,8 @@ typedef struct lds_input_options {
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
     bool is_resident;
-    bool keep_cache; /* what is read stays in the page cache; else what was not there before does not */
+    bool has_huge_faults; /* lds_map_fault_by_huge_pages() was true for all mappings of files */
+    bool keep_cache;      /* what is read stays in the page cache; else what was not there before does not */
 } lds_input_options;
 
 lds_status lds_input_new(lds_input **input, const lds_input_options *options, lds_error *err);
@@ -103,6 +104,13 @@ uint32_t lds_reader_n_under_way(const lds_reader *reader);
 
 /* Whether reads of this file are direct, if they have margins. */
 bool lds_input_is_direct(const lds_input *input, uint32_t file);
+
+/*
+ * Have the first use of a page in data[0..nbytes), in a mapping of a file, bring in two huge pages of the file: as
+ * requests that a disk likes, and where the file system has huge pages, as these. False where the kernel does not do
+ * that: there a first use brings in as little as 128 KiB. data is at the beginning of a page.
+ */
+bool lds_map_fault_by_huge_pages(void *data, size_t nbytes);
 
 /*
  * Make the pages of data[0..nbytes), in a mapping of fd whose first byte is at offset of the file, present, or

@@ -388,18 +388,33 @@ static lds_status read_all(queue *q, lds_error *err)
     return status;
 }
 
+/* Over a network many small requests do better, and a first use that waits for 4 MiB is long. */
+static bool fault_by_huge_pages(const lds_transfers *t)
+{
+    const lds_checkpoint *checkpoint = t->plan->checkpoint;
+    for (size_t f = 0; f < checkpoint->n_files; f++) {
+        lds_storage *mapping = t->mappings[f];
+        if (mapping && (checkpoint->files[f].fs != LDS_FS_LOCAL ||
+                        !lds_map_fault_by_huge_pages(mapping->data, mapping->nbytes)))
+            return false;
+    }
+    return true;
+}
+
 static lds_status populate_all(queue *q, lds_error *err)
 {
     const lds_plan *plan = q->transfers->plan;
+    bool has_huge_faults = plan->awaits_mapped && fault_by_huge_pages(q->transfers);
     lds_input_options options = {
         .kind = LDS_SOURCE_READ,
         .depth = AWAIT_DEPTH,
         .is_resident = !plan->awaits_mapped,
+        .has_huge_faults = has_huge_faults,
         .keep_cache = true,
     };
     const lds_cut cut = {
         .block_nbytes = plan->awaits_mapped ? AWAIT_NBYTES : POPULATE_NBYTES,
-        .unit_nbytes = lds_page_nbytes(),
+        .unit_nbytes = has_huge_faults ? LDS_HUGE_PAGE_NBYTES : lds_page_nbytes(),
         .mapped = true,
     };
     LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));

@@ -668,6 +668,26 @@ static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **sta
     }
 }
 
+/* By huge pages, or where the kernel takes no advice by blocks, each of which it is told of. */
+static void mapped_pages_of_a_disk_come_in(void **state)
+{
+    (void)state;
+    const char *path = sparse_file();
+    for (int takes_advice = 0; takes_advice < 2; takes_advice++) {
+        outcome o;
+        how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true};
+        if (!takes_advice)
+            faults_inject(FAULT_ADVICE, 0);
+        assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
+        assert_true(takes_advice || faults_disarm());
+        const lds_param *d = lds_network_find(o.network, "d");
+        const uint8_t *data = lds_param_data(d);
+        assert_int_equal(data[0], 0);
+        assert_memory_equal(data, data + 1, lds_param_nbytes(d) - 1);
+        forget(&o);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -692,6 +712,7 @@ int main(void)
         cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
 #endif
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
+        cmocka_unit_test(mapped_pages_of_a_disk_come_in),
         cmocka_unit_test(a_disk_that_never_answers_keeps_no_mapping_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
