@@ -12,7 +12,7 @@ LEFT_OUT = {"safetensors, NumPy, cold": "converts so slowly that the disk does n
 
 def cold(group, src, dst):
     model, what = group.env.files.model(src), f"{src} -> {dst}, cold"
-    new = model.nbytes_as(dst)
+    new = model.nbytes_as(dst) + model.nbytes  # the page cache takes memory, too
     options = {"cold": True, "memory_nbytes": new}
     best = group.add_disk(what, model)
     todo = list(best)
