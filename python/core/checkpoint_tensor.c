@@ -219,12 +219,6 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
     return read_and_call(self, "__dlpack__", args, kwargs);
 }
 
-static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
-{
-    (void)self, (void)unused;
-    return core_dlpack_device();
-}
-
 static PyObject *tensor_repr(PyObject *self)
 {
     return core_call("loadstone._show", "checkpoint_tensor", self);
@@ -243,7 +237,7 @@ static PyMethodDef tensor_methods[] = {
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
      "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
      "Read all of it, for from_dlpack()."},
-    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
+    {"__dlpack_device__", core_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
     {NULL},
 };

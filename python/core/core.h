@@ -46,14 +46,6 @@ typedef struct core_selection {
     uint64_t *shape;         /* n_kept: of the result */
 } core_selection;
 
-/* Memory with several owners, of whom any thread may be the last, with Python or without it. */
-typedef struct shared_memory {
-    atomic_size_t n_owners;
-    lds_storage *storage; /* or NULL */
-    void *own;            /* or NULL */
-    size_t own_nbytes;
-} shared_memory;
-
 /* A number that is an argument. None, if it may be that, leaves the value as it is. */
 typedef struct core_number {
     core_state *state;
@@ -61,6 +53,14 @@ typedef struct core_number {
     uint64_t least, most, value;
     bool or_none;
 } core_number;
+
+/* Memory with several owners, of whom any thread may be the last, with Python or without it. */
+typedef struct shared_memory {
+    atomic_size_t n_owners;
+    lds_storage *storage; /* or NULL */
+    void *own;            /* or NULL */
+    size_t own_nbytes;
+} shared_memory;
 
 /* Row-major memory: a parameter's storage, or a block of our own. */
 typedef struct tensor_object {
@@ -102,15 +102,14 @@ PyObject *core_dtype(PyObject *module, PyObject *object);
 PyObject *core_convert(PyObject *module, PyObject *args);
 
 /* tensor.c */
-/* n_dims values of shape; memory of its own, if storage is NULL. */
+/* n_dims values of shape; memory of its own, or none yet. */
 tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
                                uint64_t nbytes, bool has_own_memory);
-/* What __dlpack_device__() of all tensors returns. */
-PyObject *core_dlpack_device(void);
 /* A tensor of bytes in memory that keeper keeps. */
 PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper);
-/* Call a function of one of the package's Python modules; steals nothing. */
-PyObject *core_call(const char *module, const char *function, PyObject *arg);
+
+/* dlpack.c: the method __dlpack_device__ of all tensors. */
+PyObject *core_dlpack_device(PyObject *self, PyObject *unused);
 
 /* checkpoint.c: NULL with an exception if it is closed; else it stays open until the end. */
 const lds_checkpoint *core_checkpoint_begin(PyObject *self);
@@ -132,7 +131,11 @@ int core_pool_of(core_state *state, PyObject *object, lds_pool **pool);
 /* The table of every type that a file defines. */
 extern PyType_Spec core_checkpoint_spec, core_checkpoint_tensor_spec, core_tensor_spec, core_network_spec,
     core_parameter_spec, core_keymap_spec, core_pool_spec;
+
+/* module.c */
 PyObject *core_cannot_make(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+/* Call a function of one of the package's Python modules; steals nothing. */
+PyObject *core_call(const char *module, const char *function, PyObject *arg);
 
 /* Functions of the module, by file. */
 PyObject *core_open(PyObject *module, PyObject *args);

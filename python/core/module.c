@@ -7,6 +7,16 @@ PyObject *core_cannot_make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return PyErr_Format(PyExc_TypeError, "cannot make a %s by calling it", type->tp_name);
 }
 
+PyObject *core_call(const char *module_name, const char *function_name, PyObject *arg)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *function = module ? PyObject_GetAttrString(module, function_name) : NULL;
+    PyObject *result = function ? PyObject_CallFunctionObjArgs(function, arg, NULL) : NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(module);
+    return result;
+}
+
 static int add_type(PyObject *module, PyTypeObject **slot, PyType_Spec *spec, const char *name)
 {
     *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);

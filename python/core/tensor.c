@@ -1,64 +1,14 @@
 /*
- * Tensors in memory: row-major, writable, and shared without a copy through the buffer protocol,
- * __array_interface__ and DLPack. Whoever looks at the memory holds the tensor, and the tensor holds the memory.
+ * Tensors in memory: row-major, writable, and shared without a copy through the buffer protocol and
+ * __array_interface__ (tensor_buffer.c) and DLPack (dlpack.c). Whoever looks at the memory holds the tensor, and the
+ * tensor holds the memory.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "core.h"
-#include "dlpack.h"
+#include "tensor.h"
 
-/* How others write a dtype down; 0 where they cannot. */
-typedef struct foreign_dtype {
-    const char *buffer; /* struct and PEP 3118 */
-    const char *array;  /* __array_interface__, after the byte order */
-    uint8_t dlpack_code;
-} foreign_dtype;
-
-/* Less than this is given back before another thread would have taken over the interpreter. */
-enum { LARGE_NBYTES = 8 << 20 };
-
-static const foreign_dtype foreign[N_DTYPES] = {
-    [LDS_BOOL] = {"?", "|b1", DLPACK_BOOL},
-    [LDS_U8] = {"B", "|u1", DLPACK_UINT},
-    [LDS_I8] = {"b", "|i1", DLPACK_INT},
-    [LDS_U16] = {"H", "<u2", DLPACK_UINT},
-    [LDS_I16] = {"h", "<i2", DLPACK_INT},
-    [LDS_U32] = {"I", "<u4", DLPACK_UINT},
-    [LDS_I32] = {"i", "<i4", DLPACK_INT},
-    [LDS_U64] = {"Q", "<u8", DLPACK_UINT},
-    [LDS_I64] = {"q", "<i8", DLPACK_INT},
-    [LDS_F16] = {"e", "<f2", DLPACK_FLOAT},
-    [LDS_BF16] = {NULL, NULL, DLPACK_BFLOAT},
-    [LDS_F32] = {"f", "<f4", DLPACK_FLOAT},
-    [LDS_F64] = {"d", "<f8", DLPACK_FLOAT},
-    [LDS_C64] = {"Zf", "<c8", DLPACK_COMPLEX},
-    [LDS_F8_E4M3] = {NULL, NULL, DLPACK_FLOAT8_E4M3FN},
-    [LDS_F8_E5M2] = {NULL, NULL, DLPACK_FLOAT8_E5M2},
-    [LDS_F8_E4M3FNUZ] = {NULL, NULL, DLPACK_FLOAT8_E4M3FNUZ},
-    [LDS_F8_E5M2FNUZ] = {NULL, NULL, DLPACK_FLOAT8_E5M2FNUZ},
-    [LDS_F8_E8M0] = {NULL, NULL, DLPACK_FLOAT8_E8M0FNU},
-};
-
-static bool is_packed(const tensor_object *self)
-{
-    return lds_dtype_bits(self->dtype) % 8;
-}
-
-static Py_ssize_t *shape_of(tensor_object *self)
-{
-    return self->dims;
-}
-
-static Py_ssize_t *strides_of(tensor_object *self)
-{
-    return self->dims + self->n_dims;
-}
-
-static Py_ssize_t *steps_of(tensor_object *self)
-{
-    return self->dims + 2 * self->n_dims;
-}
+/* ---- making ---- */
 
 /*
  * Strides of what is empty are those of extents of one: some readers multiply them all. Its other extents may be so
@@ -113,115 +63,12 @@ tensor_object *core_tensor_new(core_state *state, lds_dtype dtype, uint32_t n_di
     return self;
 }
 
-/* Whether this thread has the interpreter. One that never saw Python may ask, also when Python has ended. */
-static bool has_interpreter(void)
-{
-    PyThreadState *mine = PyGILState_GetThisThreadState();
-#if PY_VERSION_HEX >= 0x030D0000
-    return mine && mine == PyThreadState_GetUnchecked();
-#else
-    return mine && mine == _PyThreadState_UncheckedGet();
-#endif
-}
-
-/* With the interpreter, others may have it while much is given back. */
-static void give_back(lds_storage *storage, void *own, size_t own_nbytes, bool with_interpreter)
-{
-    uint64_t nbytes = storage ? lds_storage_freed_nbytes(storage) : own_nbytes;
-    PyThreadState *thread = with_interpreter && nbytes >= LARGE_NBYTES ? PyEval_SaveThread() : NULL;
-    lds_storage_release(storage);
-    free(own);
-    if (thread)
-        PyEval_RestoreThread(thread);
-}
-
-static void disown(shared_memory *shared, bool with_interpreter)
-{
-    if (atomic_fetch_sub(&shared->n_owners, 1) != 1)
-        return;
-    give_back(shared->storage, shared->own, shared->own_nbytes, with_interpreter);
-    free(shared);
-}
-
-/* The tensor's memory with one owner more; NULL if there is no memory to say so. */
-static shared_memory *share(tensor_object *t)
-{
-    shared_memory *shared = atomic_load(&t->shared);
-    if (!shared) {
-        shared_memory *made = malloc(sizeof *made);
-        if (!made)
-            return NULL;
-        atomic_init(&made->n_owners, 1);
-        made->storage = t->storage;
-        made->own = t->own;
-        made->own_nbytes = (size_t)t->nbytes;
-        if (atomic_compare_exchange_strong(&t->shared, &shared, made))
-            shared = made;
-        else
-            free(made);
-    }
-    atomic_fetch_add(&shared->n_owners, 1);
-    return shared;
-}
-
 static void tensor_dealloc(PyObject *self)
 {
     tensor_object *t = (tensor_object *)self;
-    shared_memory *shared = atomic_load(&t->shared);
-    if (shared)
-        disown(shared, true);
-    else
-        give_back(t->storage, t->own, (size_t)t->nbytes, !t->keeper);
+    core_tensor_let_go(t);
     Py_XDECREF(t->keeper);
     free_object(self);
-}
-
-PyObject *core_call(const char *module_name, const char *function_name, PyObject *arg)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *function = module ? PyObject_GetAttrString(module, function_name) : NULL;
-    PyObject *result = function ? PyObject_CallFunctionObjArgs(function, arg, NULL) : NULL;
-    Py_XDECREF(function);
-    Py_XDECREF(module);
-    return result;
-}
-
-/* ---- the buffer protocol ---- */
-
-static int tensor_get_buffer(PyObject *self, Py_buffer *view, int flags)
-{
-    tensor_object *t = (tensor_object *)self;
-    const char *format = foreign[t->dtype].buffer;
-    if (!format && (flags & PyBUF_FORMAT)) {
-        view->obj = NULL;
-        PyErr_Format(PyExc_BufferError,
-                     "the buffer protocol has no letter for %s; use .raw, .numpy() or from_dlpack()",
-                     lds_dtype_name(t->dtype));
-        return -1;
-    }
-    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && t->n_dims > 1) {
-        view->obj = NULL;
-        PyErr_SetString(PyExc_BufferError, "the tensor is row-major");
-        return -1;
-    }
-    bool has_shape = flags & PyBUF_ND;
-    *view = (Py_buffer){
-        .buf = t->data,
-        .obj = new_ref(self),
-        .len = t->nbytes,
-        .itemsize = format ? (Py_ssize_t)lds_dtype_bits(t->dtype) / 8 : 1,
-        .ndim = has_shape ? t->n_dims : 1,
-        .format = flags & PyBUF_FORMAT ? (char *)format : NULL,
-        .shape = has_shape ? shape_of(t) : NULL,
-        .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? strides_of(t) : NULL,
-    };
-    /* Without a letter it is bytes, which have another shape. */
-    if (!format && has_shape) {
-        view->ndim = 1;
-        view->shape = &t->nbytes;
-        view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? &view->itemsize : NULL;
-    }
-    return 0;
 }
 
 PyObject *core_bytes_at(core_state *state, void *data, uint64_t nbytes, PyObject *keeper)
@@ -286,129 +133,7 @@ PyObject *core_tensor_of(PyObject *module, PyObject *args)
     return tensor;
 }
 
-/* Through a tensor of bytes, whose letter every reader knows. */
-static PyObject *get_raw(PyObject *self, void *unused)
-{
-    (void)unused;
-    tensor_object *t = (tensor_object *)self;
-    PyObject *bytes = core_bytes_at(t->state, t->data, (uint64_t)t->nbytes, self);
-    if (!bytes)
-        return NULL;
-    PyObject *memory = PyMemoryView_FromObject(bytes);
-    Py_DECREF(bytes);
-    return memory;
-}
-
-/* ---- DLPack ---- */
-
-/*
- * Consumers call a deleter on any thread, which may never have seen Python, and when interpreters have gone. So
- * what is exported is the memory and not the tensor, and the deleter does without Python. Only the caller's own
- * memory needs it: somebody must be told that it is no longer used.
- */
-typedef struct dlpack_export {
-    union {
-        dlpack_managed plain;
-        dlpack_managed_versioned versioned;
-    };
-    shared_memory *shared; /* or NULL */
-    PyObject *owner;       /* or NULL */
-    int64_t dims[];        /* shape, then strides in elements */
-} dlpack_export;
-
-static void drop_export(dlpack_export *e)
-{
-    if (e->shared)
-        disown(e->shared, has_interpreter());
-    if (e->owner && Py_IsInitialized()) {
-        PyGILState_STATE gil = PyGILState_Ensure();
-        Py_DECREF(e->owner);
-        PyGILState_Release(gil);
-    }
-    free(e);
-}
-
-static void drop_plain(dlpack_managed *managed)
-{
-    drop_export(managed->manager_ctx);
-}
-
-static void drop_versioned(dlpack_managed_versioned *managed)
-{
-    drop_export(managed->manager_ctx);
-}
-
-static const char PLAIN[] = "dltensor", VERSIONED[] = "dltensor_versioned";
-
-/* A consumer renames the capsule, and calls the deleter itself. */
-static void drop_capsule(PyObject *capsule)
-{
-    const char *name = PyCapsule_IsValid(capsule, PLAIN)       ? PLAIN
-                       : PyCapsule_IsValid(capsule, VERSIONED) ? VERSIONED
-                                                               : NULL;
-    dlpack_export *e = name ? PyCapsule_GetPointer(capsule, name) : NULL;
-    if (e)
-        drop_export(e);
-}
-
-/* Python can be entered from any thread in the main interpreter alone: others could hang or be gone. */
-static bool is_in_main_interpreter(void)
-{
-    return PyInterpreterState_Get() == PyInterpreterState_Main();
-}
-
-static dlpack_export *export_new(tensor_object *t)
-{
-    if (t->keeper && !is_in_main_interpreter()) {
-        PyErr_SetString(PyExc_BufferError,
-                        "memory of the caller's is exported by DLPack in the main interpreter only");
-        return NULL;
-    }
-    dlpack_export *e = calloc(1, sizeof *e + 2 * (size_t)t->n_dims * sizeof *e->dims);
-    if (e && t->keeper)
-        e->owner = new_ref((PyObject *)t);
-    else if (e)
-        e->shared = share(t);
-    if (!e || (!e->owner && !e->shared)) {
-        free(e);
-        PyErr_NoMemory();
-        return NULL;
-    }
-    for (int d = 0; d < 2 * t->n_dims; d++)
-        e->dims[d] = d < t->n_dims ? shape_of(t)[d] : steps_of(t)[d - t->n_dims];
-    return e;
-}
-
-static PyObject *export_tensor(tensor_object *t, bool is_versioned, bool is_copy)
-{
-    dlpack_export *e = export_new(t);
-    if (!e)
-        return NULL;
-    dlpack_tensor *dl = is_versioned ? &e->versioned.tensor : &e->plain.tensor;
-    *dl = (dlpack_tensor){
-        .data = t->data,
-        .device = {DLPACK_CPU, 0},
-        .n_dims = t->n_dims,
-        .dtype = {foreign[t->dtype].dlpack_code, (uint8_t)lds_dtype_bits(t->dtype), 1},
-        .shape = e->dims,
-        .strides = e->dims + t->n_dims,
-    };
-    if (is_versioned) {
-        e->versioned.version = (dlpack_version){1, 0};
-        e->versioned.manager_ctx = e;
-        e->versioned.deleter = drop_versioned;
-        e->versioned.flags = is_copy ? DLPACK_IS_COPIED : 0;
-    } else {
-        e->plain.manager_ctx = e;
-        e->plain.deleter = drop_plain;
-    }
-    PyObject *capsule = PyCapsule_New(e, is_versioned ? VERSIONED : PLAIN, drop_capsule);
-    if (!capsule)
-        drop_export(e);
-    return capsule;
-}
-
-static PyObject *copy_tensor(tensor_object *t)
+PyObject *core_tensor_copy(tensor_object *t)
 {
     uint64_t shape[MAX_DIMS] = {0}; /* no tensor has more */
     for (int d = 0; d < t->n_dims && d < MAX_DIMS; d++)
@@ -421,45 +146,6 @@ static PyObject *copy_tensor(tensor_object *t)
         Py_END_ALLOW_THREADS;
     }
     return (PyObject *)copy;
-}
-
-static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    tensor_object *t = (tensor_object *)self;
-    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__",
-                                     (char *[]){"stream", "max_version", "dl_device", "copy", NULL}, &stream,
-                                     &version, &device, &copy))
-        return NULL;
-    long major = 0, minor = 0, type = DLPACK_CPU, id = 0;
-    if (version != Py_None && !PyArg_ParseTuple(version, "ll;max_version", &major, &minor))
-        return NULL;
-    if (device != Py_None && !PyArg_ParseTuple(device, "ll;dl_device", &type, &id))
-        return NULL;
-    if (stream != Py_None || type != DLPACK_CPU)
-        return PyErr_Format(PyExc_BufferError,
-                            "the tensor is in the memory of the CPU, which has no streams");
-    if (is_packed(t))
-        return PyErr_Format(PyExc_BufferError, "%s is packed, which DLPack cannot say",
-                            lds_dtype_name(t->dtype));
-    int wants_copy = copy == Py_None ? 0 : PyObject_IsTrue(copy);
-    if (wants_copy < 0)
-        return NULL;
-    PyObject *source = wants_copy ? copy_tensor(t) : new_ref(self);
-    PyObject *capsule = source ? export_tensor((tensor_object *)source, major >= 1, wants_copy) : NULL;
-    Py_XDECREF(source);
-    return capsule;
-}
-
-PyObject *core_dlpack_device(void)
-{
-    return Py_BuildValue("ii", DLPACK_CPU, 0);
-}
-
-static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
-{
-    (void)self, (void)unused;
-    return core_dlpack_device();
 }
 
 /* ---- attributes ---- */
@@ -508,17 +194,17 @@ static PyObject *get_data_ptr(PyObject *self, void *unused)
     return PyLong_FromVoidPtr(((tensor_object *)self)->data);
 }
 
-static PyObject *get_array_interface(PyObject *self, void *unused)
+/* Through a tensor of bytes, whose letter every reader knows. */
+static PyObject *get_raw(PyObject *self, void *unused)
 {
     (void)unused;
     tensor_object *t = (tensor_object *)self;
-    const char *typestr = foreign[t->dtype].array;
-    if (!typestr)
-        return PyErr_Format(PyExc_AttributeError, "__array_interface__ has no name for %s; use .numpy()",
-                            lds_dtype_name(t->dtype));
-    PyObject *shape = get_shape(self, NULL), *pointer = PyLong_FromVoidPtr(t->data);
-    return Py_BuildValue("{s:N,s:s,s:(NO),s:i}", "shape", shape, "typestr", typestr, "data", pointer,
-                         Py_False, "version", 3);
+    PyObject *bytes = core_bytes_at(t->state, t->data, (uint64_t)t->nbytes, self);
+    if (!bytes)
+        return NULL;
+    PyObject *memory = PyMemoryView_FromObject(bytes);
+    Py_DECREF(bytes);
+    return memory;
 }
 
 static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
@@ -542,7 +228,7 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *tensor_copy(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return copy_tensor((tensor_object *)self);
+    return core_tensor_copy((tensor_object *)self);
 }
 
 static PyObject *tensor_reduce(PyObject *self, PyObject *protocol)
@@ -605,10 +291,10 @@ static PyMethodDef tensor_methods[] = {
      "Raises UnsupportedError for packed types, and ImportError without NumPy or ml_dtypes."},
     {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, copy=None)\n--\n\nWhat numpy.asarray() calls."},
-    {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
+    {"__dlpack__", (PyCFunction)(void (*)(void))core_tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
      "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
      "What from_dlpack() of NumPy, PyTorch and JAX calls."},
-    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
+    {"__dlpack_device__", core_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
     {"item", tensor_item, METH_NOARGS,
      "item($self, /)\n--\n\nThe value of a tensor of one element: a bool, an int, a float or a complex.\n\n"
@@ -628,7 +314,8 @@ static PyGetSetDef tensor_getset[] = {
     {"nbytes", get_nbytes, NULL, "Bytes in memory.", NULL},
     {"data_ptr", get_data_ptr, NULL, "Address of the first byte.", NULL},
     {"raw", get_raw, NULL, "The bytes, in a writable memoryview.", NULL},
-    {"__array_interface__", get_array_interface, NULL, "What NumPy reads, where it has the dtype.", NULL},
+    {"__array_interface__", core_tensor_array_interface, NULL, "What NumPy reads, where it has the dtype.",
+     NULL},
     {NULL},
 };
 
@@ -643,7 +330,7 @@ static PyType_Slot tensor_slots[] = {
     {Py_nb_int, tensor_int},
     {Py_nb_bool, tensor_bool},
     {Py_mp_length, tensor_length},
-    {Py_bf_getbuffer, tensor_get_buffer},
+    {Py_bf_getbuffer, core_tensor_get_buffer},
     {0, NULL},
 };
 
