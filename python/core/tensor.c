@@ -93,7 +93,19 @@ PyObject *core_memory_at(PyObject *module, PyObject *args)
     return core_bytes_at(PyModule_GetState(module), (void *)(uintptr_t)address, nbytes, owner);
 }
 
-/* A new tensor of these elements. */
+/* A tensor in memory of its own, of the elements at data. */
+static PyObject *copy_elements(core_state *state, lds_dtype dtype, uint32_t n_dims, const uint64_t *shape,
+                               const void *data, uint64_t nbytes)
+{
+    tensor_object *tensor = core_tensor_new(state, dtype, n_dims, shape, nbytes, true);
+    if (tensor && nbytes) {
+        Py_BEGIN_ALLOW_THREADS;
+        memcpy(tensor->data, data, (size_t)nbytes);
+        Py_END_ALLOW_THREADS;
+    }
+    return (PyObject *)tensor;
+}
+
 static PyObject *copy_bytes(core_state *state, lds_dtype dtype, Py_ssize_t n_dims, const uint64_t *shape,
                             const Py_buffer *bytes)
 {
@@ -104,13 +116,7 @@ static PyObject *copy_bytes(core_state *state, lds_dtype dtype, Py_ssize_t n_dim
     if (!fits || n_bits % 8 || n_bits / 8 != (uint64_t)bytes->len)
         return PyErr_Format(PyExc_ValueError, "the shape and the dtype are not those of %zd bytes",
                             bytes->len);
-    tensor_object *tensor = core_tensor_new(state, dtype, (uint32_t)n_dims, shape, n_bits / 8, true);
-    if (tensor && n_bits) {
-        Py_BEGIN_ALLOW_THREADS;
-        memcpy(tensor->data, bytes->buf, (size_t)bytes->len);
-        Py_END_ALLOW_THREADS;
-    }
-    return (PyObject *)tensor;
+    return copy_elements(state, dtype, (uint32_t)n_dims, shape, bytes->buf, n_bits / 8);
 }
 
 /* tensor_of(dtype, shape, bytes): what a pickle is made into. */
@@ -138,14 +144,7 @@ PyObject *core_tensor_copy(tensor_object *t)
     uint64_t shape[MAX_DIMS] = {0}; /* no tensor has more */
     for (int d = 0; d < t->n_dims && d < MAX_DIMS; d++)
         shape[d] = (uint64_t)shape_of(t)[d];
-    tensor_object *copy =
-        core_tensor_new(t->state, t->dtype, (uint32_t)t->n_dims, shape, (uint64_t)t->nbytes, true);
-    if (copy && t->nbytes) {
-        Py_BEGIN_ALLOW_THREADS;
-        memcpy(copy->data, t->data, (size_t)t->nbytes);
-        Py_END_ALLOW_THREADS;
-    }
-    return (PyObject *)copy;
+    return copy_elements(t->state, t->dtype, (uint32_t)t->n_dims, shape, t->data, (uint64_t)t->nbytes);
 }
 
 /* ---- attributes ---- */
@@ -156,24 +155,19 @@ static PyObject *get_dtype(PyObject *self, void *unused)
     return core_dtype_object(((tensor_object *)self)->state, ((tensor_object *)self)->dtype);
 }
 
-static PyObject *tuple_of(const Py_ssize_t *values, int n)
-{
-    PyObject *tuple = PyTuple_New(n);
-    for (int i = 0; tuple && i < n; i++) {
-        PyObject *value = PyLong_FromSsize_t(values[i]);
-        if (!value)
-            Py_CLEAR(tuple);
-        else
-            PyTuple_SET_ITEM(tuple, i, value);
-    }
-    return tuple;
-}
-
 static PyObject *get_shape(PyObject *self, void *unused)
 {
     (void)unused;
     tensor_object *t = (tensor_object *)self;
-    return tuple_of(shape_of(t), t->n_dims);
+    PyObject *tuple = PyTuple_New(t->n_dims);
+    for (int d = 0; tuple && d < t->n_dims; d++) {
+        PyObject *extent = PyLong_FromSsize_t(shape_of(t)[d]);
+        if (!extent)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, d, extent);
+    }
+    return tuple;
 }
 
 static PyObject *get_ndim(PyObject *self, void *unused)
