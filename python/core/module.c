@@ -81,6 +81,16 @@ static void core_free(void *module)
     core_clear(module);
 }
 
+/* glob_match(glob, name): the library's rule. */
+static PyObject *core_glob_match(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *glob, *name;
+    if (!PyArg_ParseTuple(args, "ss:glob_match", &glob, &name))
+        return NULL;
+    return PyBool_FromLong(lds_glob_match(glob, name));
+}
+
 static PyMethodDef core_methods[] = {
     {"open", core_open, METH_VARARGS, NULL},
     {"dtype", core_dtype, METH_O, NULL},
@@ -88,6 +98,7 @@ static PyMethodDef core_methods[] = {
     {"memory_of", core_memory_of, METH_O, NULL},
     {"tensor_of", core_tensor_of, METH_VARARGS, NULL},
     {"convert", core_convert, METH_VARARGS, NULL},
+    {"glob_match", core_glob_match, METH_VARARGS, NULL},
     {"network_new", core_network_new, METH_VARARGS, NULL},
     {"network_from_checkpoint", core_network_from_checkpoint, METH_VARARGS, NULL},
     {"network_from_config", core_network_from_config, METH_VARARGS, NULL},

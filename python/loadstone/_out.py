@@ -7,7 +7,7 @@ from ._errors import ArgumentError, NameNotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, NoReturn
 
     from ._network import Network
@@ -84,13 +84,16 @@ def _check_apart(buffers: list[_Buffer]) -> None:
 
 def _check_wanted(network: Network, buffers: list[_Buffer], names: tuple[str, ...]) -> None:
     """Refuse memory that would not be filled: what is in it would pass for weights."""
-    from fnmatch import fnmatchcase
-
-    wanted = [name for name in network if any(fnmatchcase(name, glob) for glob in names)]
+    wanted = [name for glob in names for name in _selected(network, glob)]
     roots = {network[name].tied_to or name for name in wanted}
     for buffer in buffers:
         if buffer.root not in roots:
             buffer.refuse("a name that names= has, too", "none")
+
+
+def _selected(network: Network, glob: str) -> Iterable[str]:
+    """The parameters that loads take one of names= for: a name is that, whatever it is as a glob."""
+    return [glob] if glob in network else (name for name in network if _core.glob_match(glob, name))
 
 
 class _Buffer:

@@ -327,6 +327,19 @@ def test_memory_that_would_not_be_filled_is_refused(two):
     assert network["a"].data_ptr == mine["a"].ctypes.data
 
 
+@pytest.mark.parametrize(
+    ("name", "glob"), [("layers[0].w", "layers[0].w"), ("x", "[b-a!x]"), ("été", "?t?"), ("a.b", "[ab].[!a]")]
+)
+def test_names_are_selected_as_loads_do(tmp_path, name, glob):
+    path, mine = tmp_path / "one.safetensors", np.zeros(3, np.float32)
+    save_file({name: torch.ones(3), "other": torch.ones(3)}, path)
+    assert list(loadstone.load(path, names=[glob])) == [name]
+    loadstone.load(path, names=[glob], out={name: mine})
+    assert mine.tolist() == [1] * 3
+    with pytest.raises(loadstone.ArgumentError, match="out: other: expected a name that names= has, too"):
+        loadstone.load(path, names=[glob], out={"other": mine})
+
+
 def test_names_that_are_not_there(path):
     with pytest.raises(TypeError, match="out: expected a mapping from names to memory, found list"):
         loadstone.load(path, out=[bytearray(4)])
