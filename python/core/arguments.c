@@ -1,4 +1,9 @@
-/* Arguments that several calls take: numbers in a range, and shapes. What they are called goes into the message. */
+/*
+ * Arguments that several calls take: numbers in a range, texts, and shapes. What they are called goes into the
+ * message.
+ */
+#include <string.h>
+
 #include "core.h"
 
 static void refuse(const core_number *number, PyObject *found)
@@ -31,6 +36,32 @@ int core_take_number(PyObject *object, void *ctx)
     }
     Py_DECREF(index);
     return fits;
+}
+
+int core_take_text(PyObject *object, void *ctx)
+{
+    core_text *text = ctx;
+    if (object == Py_None && text->or_none)
+        return 1;
+    if (!PyUnicode_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s: expected a str, found %R", text->name, object);
+        return 0;
+    }
+    Py_ssize_t nbytes;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(object, &nbytes);
+    if (utf8 && strlen(utf8) == (size_t)nbytes)
+        text->value = utf8;
+    else if (utf8)
+        PyErr_Format(PyExc_ValueError, "%s: expected a text without NUL, found %R", text->name, object);
+    return text->value != NULL;
+}
+
+const char *core_name_of(PyObject *object)
+{
+    core_text name = {.name = "name"};
+    if (!PyUnicode_Check(object) || !core_take_text(object, &name))
+        PyErr_Clear();
+    return name.value;
 }
 
 /* A list may change while its items are asked. */

@@ -2,8 +2,6 @@
  * Checkpoints. Calls may be reading from one, without the GIL, while another thread closes it: so each call counts
  * as a user, and the last user closes the files.
  */
-#include <string.h>
-
 #include "core.h"
 
 static checkpoint_object *root_of(PyObject *self)
@@ -64,11 +62,15 @@ PyObject *core_open(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *type, *path = NULL;
+    core_text variant = {.name = "variant", .or_none = true},
+              revision = {.name = "revision", .or_none = true};
+    if (!PyArg_ParseTuple(args, "OO&O&O&:open", &type, PyUnicode_FSConverter, &path, core_take_text, &variant,
+                          core_take_text, &revision))
+        return NULL;
     lds_checkpoint_options options;
     lds_checkpoint_options_init(&options, sizeof options);
-    if (!PyArg_ParseTuple(args, "OO&zz:open", &type, PyUnicode_FSConverter, &path, &options.variant,
-                          &options.revision))
-        return NULL;
+    options.variant = variant.value;
+    options.revision = revision.value;
     lds_error err = LDS_ERROR_INIT;
     lds_checkpoint *checkpoint;
     lds_status status;
@@ -124,14 +126,11 @@ static Py_ssize_t checkpoint_length(PyObject *self)
 /* 0 if there is none, also for what is no string, or a string that is not UTF-8; -1 with an exception. */
 static int find(PyObject *self, PyObject *name, const lds_tensor **tensor)
 {
-    Py_ssize_t nbytes;
-    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &nbytes) : NULL;
-    if (!text)
-        PyErr_Clear();
+    const char *text = core_name_of(name);
     const lds_checkpoint *checkpoint = core_checkpoint_begin(self);
     if (!checkpoint)
         return -1;
-    *tensor = text && strlen(text) == (size_t)nbytes ? lds_checkpoint_find(checkpoint, text) : NULL;
+    *tensor = text ? lds_checkpoint_find(checkpoint, text) : NULL;
     core_checkpoint_end(self);
     return *tensor != NULL;
 }

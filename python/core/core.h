@@ -54,6 +54,12 @@ typedef struct core_number {
     bool or_none;
 } core_number;
 
+/* A text that is an argument: UTF-8 without a NUL, as long as its str. None, if it may be that, leaves it NULL. */
+typedef struct core_text {
+    const char *name, *value;
+    bool or_none;
+} core_text;
+
 /* Memory with several owners, of whom any thread may be the last, with Python or without it. */
 typedef struct shared_memory {
     atomic_size_t n_owners;
@@ -88,6 +94,10 @@ PyObject *core_fail_argument(core_state *state, const char *format, ...)
 /* arguments.c */
 /* An O& converter; ctx is a core_number without its value. An ArgumentError unless that is least to most. */
 int core_take_number(PyObject *object, void *ctx);
+/* An O& converter; ctx is a core_text without its value. A TypeError for what is no str, a ValueError for a NUL. */
+int core_take_text(PyObject *object, void *ctx);
+/* The text of a name that is looked up, or NULL for anything that is in no file; no exception. */
+const char *core_name_of(PyObject *object);
 /* A shape as n_dims numbers, to be freed with PyMem_Free(); NULL with an exception. */
 uint64_t *core_take_shape(core_state *state, PyObject *object, Py_ssize_t *n_dims);
 

@@ -5,8 +5,6 @@
  */
 #include "network.h"
 
-#include <string.h>
-
 PyObject *core_network_busy(void)
 {
     PyErr_SetString(PyExc_RuntimeError, "the network is being changed by another call");
@@ -38,11 +36,8 @@ static lds_param *find(network_object *self, PyObject *name)
     lds_network *network = core_network_of(self);
     if (!network)
         return NULL;
-    Py_ssize_t nbytes;
-    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &nbytes) : NULL;
-    if (!text)
-        PyErr_Clear();
-    return text && strlen(text) == (size_t)nbytes ? lds_network_find(network, text) : NULL;
+    const char *text = core_name_of(name);
+    return text ? lds_network_find(network, text) : NULL;
 }
 
 static lds_param *find_or_fail(network_object *self, PyObject *name)
@@ -251,19 +246,20 @@ static PyObject *network_bind(PyObject *self, PyObject *args)
 
 /* ---- loading ---- */
 
-/* The texts of a tuple, which stay its own; to be freed with PyMem_Free(). */
-static const char **take_texts(PyObject *tuple)
+/* The texts of a tuple that is an argument, which stay its own; to be freed with PyMem_Free(). */
+static const char **take_texts(PyObject *tuple, const char *name)
 {
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     const char **texts = PyMem_Calloc((size_t)n + 1, sizeof *texts);
     if (!texts)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; texts && i < n; i++) {
-        texts[i] = PyUnicode_AsUTF8(PyTuple_GET_ITEM(tuple, i));
-        if (!texts[i]) {
+        core_text text = {.name = name};
+        if (!core_take_text(PyTuple_GET_ITEM(tuple, i), &text)) {
             PyMem_Free(texts);
             return NULL;
         }
+        texts[i] = text.value;
     }
     return texts;
 }
@@ -353,7 +349,8 @@ static PyObject *network_load(PyObject *self, PyObject *args)
         Py_XDECREF(cache);
         return NULL;
     }
-    const char **keep_texts = take_texts(keep), **name_texts = keep_texts ? take_texts(names) : NULL;
+    const char **keep_texts = take_texts(keep, "keep_in_fp32"),
+               **name_texts = keep_texts ? take_texts(names, "names") : NULL;
     PyObject *report = NULL;
     if (name_texts) {
         lds_load_options options;

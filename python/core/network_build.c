@@ -162,12 +162,12 @@ lds_network *core_network_of(network_object *self)
 PyObject *core_network_add(PyObject *self, PyObject *args)
 {
     network_object *n = (network_object *)self;
-    const char *name;
+    core_text name = {.name = "name"};
     PyObject *shape_object, *dtype_object;
     int kind;
     lds_init init = {0};
-    if (!PyArg_ParseTuple(args, "sOOidddd:_add", &name, &shape_object, &dtype_object, &kind, &init.a, &init.b,
-                          &init.lo, &init.hi))
+    if (!PyArg_ParseTuple(args, "O&OOidddd:add", core_take_text, &name, &shape_object, &dtype_object, &kind,
+                          &init.a, &init.b, &init.lo, &init.hi))
         return NULL;
     init.kind = (lds_init_kind)kind;
     int dtype = core_dtype_of(n->state, dtype_object);
@@ -176,7 +176,7 @@ PyObject *core_network_add(PyObject *self, PyObject *args)
     lds_builder *builder = shape ? begin_building(n) : NULL;
     PyObject *result = NULL;
     if (builder) {
-        lds_builder_add(builder, name, (lds_dtype)dtype, (uint32_t)n_dims, shape, &init);
+        lds_builder_add(builder, name.value, (lds_dtype)dtype, (uint32_t)n_dims, shape, &init);
         result = end_building(n, new_ref(Py_None));
     }
     PyMem_Free(shape);
@@ -185,23 +185,23 @@ PyObject *core_network_add(PyObject *self, PyObject *args)
 
 PyObject *core_network_tie(PyObject *self, PyObject *args)
 {
-    const char *name, *target;
-    if (!PyArg_ParseTuple(args, "ss:tie", &name, &target))
+    core_text name = {.name = "name"}, target = {.name = "target"};
+    if (!PyArg_ParseTuple(args, "O&O&:tie", core_take_text, &name, core_take_text, &target))
         return NULL;
     lds_builder *builder = begin_building((network_object *)self);
     if (!builder)
         return NULL;
-    lds_builder_tie(builder, name, target);
+    lds_builder_tie(builder, name.value, target.value);
     return end_building((network_object *)self, new_ref(Py_None));
 }
 
 PyObject *core_network_enter(PyObject *self, PyObject *arg)
 {
-    const char *name = PyUnicode_AsUTF8(arg);
-    lds_builder *builder = name ? begin_building((network_object *)self) : NULL;
+    core_text name = {.name = "scope"};
+    lds_builder *builder = core_take_text(arg, &name) ? begin_building((network_object *)self) : NULL;
     if (!builder)
         return NULL;
-    lds_scope scope = lds_builder_enter(builder, "%s", name);
+    lds_scope scope = lds_builder_enter(builder, "%s", name.value);
     return end_building((network_object *)self, PyLong_FromUnsignedLong(scope));
 }
 

@@ -65,3 +65,25 @@ def test_dtypes_equal_their_names():
     assert dtypes.bfloat16 != torch.bfloat16
     assert {dtypes.bfloat16: 1}["bfloat16"] == 1
     assert loadstone._core.dtype(float) is dtypes.float32
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("variant", lambda path, text: loadstone.open(path, variant=text)),
+        ("revision", lambda path, text: loadstone.open(path, revision=text)),
+        ("names", lambda path, text: loadstone.load(path, names=[text])),
+        ("keep_in_fp32", lambda path, text: loadstone.load(path, keep_in_fp32=[text])),
+        ("name", lambda path, text: loadstone.Network().add(text, [3])),
+        ("name", lambda path, text: loadstone.Network().tie(text, "a")),
+        ("target", lambda path, text: loadstone.Network().tie("a", text)),
+        ("scope", lambda path, text: loadstone.Network().scope(text).__enter__()),
+    ],
+)
+def test_texts_are_taken_whole(small, argument, call):
+    with pytest.raises(TypeError, match=rf"^{argument}: expected a str, found 3$"):
+        call(small, 3)
+    with pytest.raises(ValueError, match=rf"^{argument}: expected a text without NUL, found 'a\\x00b'$"):
+        call(small, "a\0b")
+    with pytest.raises(UnicodeEncodeError):
+        call(small, "\ud800")
