@@ -17,8 +17,17 @@ PyObject *core_parameter_new(network_object *owner, lds_param *param)
     return (PyObject *)self;
 }
 
+/* A network of a class of the user's may have its own parameters for attributes. */
+static int parameter_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((parameter_object *)self)->owner);
+    return 0;
+}
+
 static void parameter_dealloc(PyObject *self)
 {
+    PyObject_GC_UnTrack(self);
     Py_XDECREF(((parameter_object *)self)->owner);
     free_object(self);
 }
@@ -150,6 +159,7 @@ static PyType_Slot parameter_slots[] = {
     {Py_tp_doc, "One parameter of a network."},
     {Py_tp_new, core_cannot_make},
     {Py_tp_dealloc, parameter_dealloc},
+    {Py_tp_traverse, parameter_traverse},
     {Py_tp_repr, parameter_repr},
     {Py_tp_methods, parameter_methods},
     {Py_tp_getset, parameter_getset},
@@ -159,6 +169,6 @@ static PyType_Slot parameter_slots[] = {
 PyType_Spec core_parameter_spec = {
     .name = "loadstone._core.Parameter",
     .basicsize = sizeof(parameter_object),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = parameter_slots,
 };

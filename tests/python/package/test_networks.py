@@ -1,7 +1,9 @@
 """Networks: built by hand, from a path or a manifest, and their initial values."""
 
+import gc
 import json
 import pickle
+import weakref
 
 import loadstone
 import numpy as np
@@ -67,6 +69,17 @@ def test_scopes_begin_with_their_with_statement():
         loadstone.Network().scope(3)
     with pytest.raises(ValueError, match="expected a dtype, found 'float7'"):
         loadstone.Network().default_dtype("float7")
+
+
+def test_a_network_that_has_its_own_parameters_is_freed():
+    class Mine(loadstone.Network):
+        def __init__(self):
+            self.add("a", [2])
+            self.weight = self["a"]
+
+    network = weakref.ref(Mine())
+    gc.collect()
+    assert network() is None
 
 
 def test_errors_while_building():
