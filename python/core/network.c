@@ -138,13 +138,18 @@ static PyObject *network_tensor(PyObject *self, PyObject *name)
     return tensor;
 }
 
+/* None of these two completes a network that is being built: prompts and debuggers ask for them unasked. */
+static PyObject *network_is_built(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(atomic_load(&((network_object *)self)->network) != NULL);
+}
+
 static PyObject *network_architecture(PyObject *self, void *unused)
 {
     (void)unused;
-    lds_network *network = core_network_of((network_object *)self);
+    lds_network *network = atomic_load(&((network_object *)self)->network);
     const char *name = network ? lds_network_architecture(network) : NULL;
-    if (!network)
-        return NULL;
     return name ? PyUnicode_FromString(name) : new_ref(Py_None);
 }
 
@@ -412,6 +417,7 @@ static PyMethodDef network_methods[] = {
 };
 
 static PyGetSetDef network_getset[] = {
+    {"_is_built", network_is_built, NULL, NULL, NULL},
     {"architecture", network_architecture, NULL, "The class whose config it was made from, or None.", NULL},
     {NULL},
 };

@@ -1,4 +1,4 @@
-/* Making networks, at once or by hand. One that is built by hand is a builder until it is first looked at. */
+/* Making networks, at once or by hand. One that is built by hand is a builder until its parameters are asked for. */
 #include "network.h"
 
 /* ---- making ---- */

@@ -84,12 +84,10 @@ class Checkpoint(_core.Checkpoint, _Checkpoint):
         return f"<loadstone.Checkpoint {self.path!r}: {what}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        from ._show import table
+        from ._show import paragraph, table
 
         if self.closed:
-            return f"<p>{escape(repr(self))}</p>"
+            return paragraph(self)
         return "".join(map(table, self.components.values())) or table(self)
 
     __hash__ = object.__hash__

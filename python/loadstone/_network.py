@@ -100,9 +100,9 @@ class _Place:
 class Network(_core.Network, _Parameters):
     """What is to be filled: a mapping from names to parameters, in order.
 
-    Network(dtype) is one to be built by hand, with add(), tie(), scope() and default_dtype(), until it is
-    first looked at or loaded into; the other ways to make one are the class methods. What is wrong with a
-    name or a shape is raised where it is added.
+    Network(dtype) is one to be built by hand, with add(), tie(), scope() and default_dtype(), until its
+    parameters are first asked for or it is loaded into; the other ways to make one are the class methods.
+    What is wrong with a name or a shape is raised where it is added.
 
     While one thread loads into a network or changes it, other calls on it raise RuntimeError.
     """
@@ -308,14 +308,14 @@ class Network(_core.Network, _Parameters):
     def __repr__(self) -> str:
         from ._show import count
 
-        return f"<loadstone.Network {self.architecture or ''}: {count(len(self), 'parameter')}>".replace(
-            " :", ":"
-        )
+        name = f" {self.architecture}" if self.architecture else ""
+        what = count(len(self), "parameter") if self._is_built else "being built"
+        return f"<loadstone.Network{name}: {what}>"
 
     def _repr_html_(self) -> str:
-        from ._show import table
+        from ._show import paragraph, table
 
-        return table(self)
+        return table(self) if self._is_built else paragraph(self)
 
     __hash__ = object.__hash__
     __eq__ = object.__eq__

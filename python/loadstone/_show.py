@@ -29,6 +29,13 @@ def summary(items: Any) -> str:
     return f"{count(len(items), 'tensor')}, {size(sum(item.nbytes for item in items.values()))}"
 
 
+def paragraph(thing: Any) -> str:
+    """repr() as HTML."""
+    from html import escape
+
+    return f"<p>{escape(repr(thing)[1:-1])}</p>"
+
+
 def table(items: Any) -> str:
     """A mapping of tensors as an HTML table under its repr(), cut to a length that can be read."""
     from html import escape
@@ -44,7 +51,7 @@ def table(items: Any) -> str:
     if len(items) > MAX_ROWS:
         body += f"<tr><td colspan='4'>and {len(items) - MAX_ROWS:,} more</td></tr>"
     head = "<tr><th>name</th><th>dtype</th><th>shape</th><th>size</th></tr>"
-    return f"<p>{escape(repr(items)[1:-1])}</p><table>{head}{body}</table>"
+    return f"{paragraph(items)}<table>{head}{body}</table>"
 
 
 def tensor(t: Any) -> str:

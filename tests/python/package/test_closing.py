@@ -85,7 +85,7 @@ def test_what_is_closed_can_be_shown(path):
         tensor = checkpoint["float32"]
         assert repr(tensor) == "<loadstone.CheckpointTensor 'float32' float32 [3, 4, 5, 6], 1.44 kB>"
     assert repr(checkpoint) == "<loadstone.Checkpoint: closed>"
-    assert checkpoint._repr_html_() == "<p>&lt;loadstone.Checkpoint: closed&gt;</p>"
+    assert checkpoint._repr_html_() == "<p>loadstone.Checkpoint: closed</p>"
     assert repr(tensor) == "<loadstone.CheckpointTensor: of a closed checkpoint>"
 
 

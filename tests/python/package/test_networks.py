@@ -49,6 +49,19 @@ def test_a_network_built_by_hand(small):
     assert "4 parameters" in repr(network)
 
 
+def test_showing_a_network_does_not_complete_it():
+    network = loadstone.Network()
+    network.add("a", [2])
+    assert repr(network) == "<loadstone.Network: being built>"
+    assert network._repr_html_() == "<p>loadstone.Network: being built</p>"
+    assert network.architecture is None
+    assert dir(network)
+    network.add("b", [2])
+    assert len(network) == 2
+    assert repr(network) == "<loadstone.Network: 2 parameters>"
+    assert network._repr_html_().startswith("<p>loadstone.Network: 2 parameters</p><table>")
+
+
 def test_scopes_begin_with_their_with_statement():
     network = loadstone.Network()
     scope, wide = network.scope("a"), network.default_dtype("float64")
