@@ -99,12 +99,13 @@ static PyObject *convert_buffers(core_state *state, Py_buffer *dst, lds_dtype ds
     return status ? core_fail(state, &err) : new_ref(Py_None);
 }
 
-/* convert(dst, dst_dtype, src, src_dtype, threads): 0 are as many as are worth it. */
+/* convert(dst, dst_dtype, src, src_dtype, threads): None are as many as are worth it. */
 PyObject *core_convert(PyObject *module, PyObject *args)
 {
     core_state *state = PyModule_GetState(module);
     PyObject *dst_object, *dst_type, *src_object, *src_type, *result = NULL;
-    core_number threads = {.state = state, .name = "threads", .most = MAX_THREADS};
+    core_number threads = {
+        .state = state, .name = "threads", .least = 1, .most = MAX_THREADS, .or_none = true};
     if (!PyArg_ParseTuple(args, "OOOOO&:convert", &dst_object, &dst_type, &src_object, &src_type,
                           core_take_number, &threads))
         return NULL;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _core
-from ._errors import ArgumentError, UnsupportedError
+from ._errors import UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ def convert_dtype(
     source = np.asarray(array, order="C")
     if not source.dtype.isnative:
         source = source.astype(source.dtype.newbyteorder("="))
+    try:
+        given = _our_dtype(source.dtype)
+    except TypeError:
+        raise TypeError(f"array: expected one of loadstone.dtypes, found {source.dtype}") from None
     target = _our_dtype(dtype)
     if target is None:
         raise TypeError("expected a dtype, found None")
@@ -109,7 +113,5 @@ def convert_dtype(
         raise ValueError(f"out: expected {target} {source.shape}, found {out.dtype} {out.shape}")
     elif not out.flags.c_contiguous:
         raise ValueError(f"out: expected a C-contiguous array, found strides {out.strides}")
-    if threads is not None and threads not in range(1, 1025):
-        raise ArgumentError(f"threads: expected 1 to 1024, found {threads!r}")
-    _core.convert(out, target, source, _our_dtype(source.dtype), 0 if threads is None else threads)
+    _core.convert(out, target, source, given, threads)
     return out

@@ -35,8 +35,8 @@ def set_dtype(param: Parameter, dtype: Any) -> Parameter:
     return param
 
 
-def converted(array: np.ndarray[Any, Any], dtype: Any, threads: int = 0) -> np.ndarray[Any, Any]:
-    """An array's values in new memory, of a float dtype of MindSpore; threads is 0 for all."""
+def converted(array: np.ndarray[Any, Any], dtype: Any, threads: int | None = None) -> np.ndarray[Any, Any]:
+    """An array's values in new memory, of a float dtype of MindSpore; threads is None for all."""
     name = _compat.dtype_name(dtype)
     out = np.empty(array.shape, _compat.numpy_dtype(name))
     source = np.ascontiguousarray(array).reshape(-1)

@@ -50,8 +50,14 @@ def test_convert_dtype_refuses():
     memory = np.zeros(100, np.uint8)
     with pytest.raises(ValueError, match="do not overlap"):
         loadstone.convert_dtype(memory[:64].view(np.float32), "float16", out=memory[2:34].view(np.float16))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^expected a dtype, found None$"):
         loadstone.convert_dtype(array, None)
+    with pytest.raises(TypeError, match=r"^array: expected one of loadstone.dtypes, found <U3$"):
+        loadstone.convert_dtype(["one"], "float16")
+    with pytest.raises(TypeError, match=r"^threads: expected an integer, found '4'$"):
+        loadstone.convert_dtype(array, "float16", threads="4")
+    with pytest.raises(loadstone.ArgumentError, match=r"^threads: expected 1 to 1024, found 0$"):
+        loadstone.convert_dtype(array, "float16", threads=0)
     with pytest.raises(TypeError, match=r"^out: expected a NumPy array, found bytearray$"):
         loadstone.convert_dtype(array, "float16", out=bytearray(32))
     fixed = np.zeros((4, 4), np.float16)
