@@ -36,9 +36,10 @@ static int parse(PyObject *text, PyObject *object)
     int dtype = name ? (int)lds_dtype_parse(name) : 0;
     if (dtype)
         return dtype;
-    if (!PyErr_Occurred())
-        PyErr_Format(PyUnicode_Check(object) ? PyExc_ValueError : PyExc_TypeError,
-                     "expected a dtype, found %R", object);
+    if (!PyErr_Occurred() && PyUnicode_Check(object))
+        PyErr_Format(PyExc_ValueError, "expected a dtype, found %R; loadstone.dtypes.all lists them", object);
+    else if (!PyErr_Occurred())
+        PyErr_Format(PyExc_TypeError, "expected a dtype, found %R", object);
     return -1;
 }
 

@@ -11,7 +11,7 @@ int core_keymap_of(core_state *state, PyObject *object, const lds_keymap **keyma
     if (object == Py_None)
         return 0;
     if (!PyObject_TypeCheck(object, state->keymap_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a KeyMap, found %R", object);
+        PyErr_Format(PyExc_TypeError, "key_map: expected a KeyMap, found %s", Py_TYPE(object)->tp_name);
         return -1;
     }
     *keymap = ((keymap_object *)object)->keymap;

@@ -11,7 +11,7 @@ int core_pool_of(core_state *state, PyObject *object, lds_pool **pool)
     if (object == Py_None)
         return 0;
     if (!PyObject_TypeCheck(object, state->pool_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a Pool, found %R", object);
+        PyErr_Format(PyExc_TypeError, "pool: expected a Pool, found %s", Py_TYPE(object)->tp_name);
         return -1;
     }
     *pool = ((pool_object *)object)->pool;

@@ -230,5 +230,5 @@ def load(
         network = Network.from_checkpoint(checkpoint, dtype, key_map=options["key_map"])
         options["dtype"] = None
     elif not isinstance(network, Network):
-        raise TypeError(f"network: expected a Network, found {network!r}")
+        raise TypeError(f"network: expected a Network, found {type(network).__name__}")
     return Weights(network, network.load_into(checkpoint, **options))

@@ -177,9 +177,10 @@ class Network(_core.Network, _Parameters):
         Raises NameNotFoundError for a name that is there already, ArgumentError for a shape or an init rule
         that cannot be, and ValueError once the network is complete.
         """
-        if init not in _KINDS:
-            raise ArgumentError(f"init: found {init!r}, which is no kind of initial values")
-        self._add(name, shape, dtype, _KINDS[init], a, b, lo, hi)
+        kind = _KINDS.get(init) if init is None or isinstance(init, str) else None
+        if kind is None:
+            raise ArgumentError(f"init: expected one of {', '.join(filter(None, _KINDS))}, found {init!r}")
+        self._add(name, shape, dtype, kind, a, b, lo, hi)
 
     def scope(self, name: str) -> _Place:
         """For a with statement in which "<name>." goes before every name; with statements nest."""

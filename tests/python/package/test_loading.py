@@ -113,10 +113,10 @@ def test_weights_are_not_listed_while_they_change(small):
     [
         ({"names": [1]}, "names: expected a str, found 1"),
         ({"keep_in_fp32": [b"a"]}, "keep_in_fp32: expected a str, found b'a'"),
-        ({"network": 3}, "network: expected a Network, found 3"),
+        ({"network": 3}, "network: expected a Network, found int"),
         ({"progress": 5}, "progress: expected True or a callable, found 5"),
         ({"progress": "yes"}, "progress: expected True or a callable, found 'yes'"),
-        ({"pool": 7}, "expected a Pool, found 7"),
+        ({"pool": 7}, "pool: expected a Pool, found int"),
         ({"names": 3}, "names: expected names or globs, found 3"),
         ({"names": b"a"}, "names: expected a str, found b'a'"),
         ({"keep_in_fp32": 3}, "keep_in_fp32: expected names or globs, found 3"),

@@ -80,7 +80,8 @@ def test_scopes_begin_with_their_with_statement():
     ]
     with pytest.raises(TypeError, match="scope: expected a str, found 3"):
         loadstone.Network().scope(3)
-    with pytest.raises(ValueError, match="expected a dtype, found 'float7'"):
+    message = "expected a dtype, found 'float7'; loadstone.dtypes.all lists them"
+    with pytest.raises(ValueError, match=message):
         loadstone.Network().default_dtype("float7")
 
 
@@ -100,8 +101,11 @@ def test_errors_while_building():
     network.add("a", [2])
     with pytest.raises(loadstone.NameNotFoundError):
         network.add("a", [2])
-    with pytest.raises(loadstone.ArgumentError):
-        loadstone.Network().add("a", [2], init="nonsense")
+    for init in ("nonsense", ["ones"]):
+        with pytest.raises(loadstone.ArgumentError) as caught:
+            loadstone.Network().add("a", [2], init=init)
+        assert str(caught.value).startswith("init: expected one of zeros, ones, constant, normal, ")
+        assert str(caught.value).endswith(f", kaiming_normal, found {init!r}")
     with pytest.raises(loadstone.ArgumentError, match=r"^shape: expected 0 to \d+, found -2$"):
         loadstone.Network().add("a", [-2])
     with pytest.raises(TypeError):

@@ -51,7 +51,7 @@ def test_weights_outlive_the_pool(path):
 
 
 def test_wrong_arguments(path):
-    with pytest.raises(TypeError, match="expected a Pool, found 7"):
+    with pytest.raises(TypeError, match="pool: expected a Pool, found int"):
         loadstone.load(path, pool=7)
     with pytest.raises(loadstone.ArgumentError, match="memory is either a pool's or hugetlb's"):
         loadstone.load(path, pool=loadstone.Pool(), hugetlb=True)
