@@ -101,30 +101,23 @@ class Weights(_Weights):
     without values is a KeyError. While another thread loads into the network, calls raise RuntimeError.
     """
 
-    __slots__ = {  # noqa: RUF023
+    __slots__ = {
         "network": "The Network that they are in.",
         "report": "The Report of the load.",
-        "_with_values": None,
     }
 
     def __init__(self, network: Network, report: Report):
         self.network = network
         self.report = report
-        self._with_values: list[str] | None = None
-
-    def _names(self) -> list[str]:
-        if self._with_values is None:
-            self._with_values = self.network._names(True)
-        return self._with_values
 
     def __getitem__(self, name: str) -> _core.Tensor:
         return self.network.tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
+        return iter(self.network._names(True))
 
     def __len__(self) -> int:
-        return len(self._names())
+        return len(self.network._names(True))
 
     def __repr__(self) -> str:
         from ._show import summary

@@ -92,19 +92,27 @@ def test_progress_and_cancelling(small):
     assert network["a"].data_ptr
 
 
+def test_weights_are_what_has_values_now(small):
+    weights = loadstone.load(small, names=["a"])
+    assert (list(weights), len(weights), "b" in weights) == (["a"], 1, False)
+    weights.network.load_into(small, names=["b"])
+    assert (list(weights), len(weights), "b" in weights) == (["a", "b"], 2, True)
+
+
 def test_weights_are_not_listed_while_they_change(small):
     weights, busy = loadstone.load(small), []
-    later = loadstone.Weights(weights.network, weights.report)
+    assert list(weights) == ["a", "b"]
 
     def look(*numbers):
-        for use in (lambda: list(later), lambda: len(later), lambda: later["a"], lambda: "a" in later):
+        uses = lambda: list(weights), lambda: len(weights), lambda: weights["a"], lambda: "a" in weights
+        for use in uses:
             with pytest.raises(RuntimeError, match="being changed by another call"):
                 use()
             busy.append(use)
 
     weights.network.load_into(small, progress=look)
     assert busy
-    assert list(later) == list(weights) == ["a", "b"]
+    assert list(weights) == ["a", "b"]
     assert list(weights.network) == ["a", "b"]
 
 
