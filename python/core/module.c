@@ -17,12 +17,10 @@ PyObject *core_call(const char *module_name, const char *function_name, PyObject
     return result;
 }
 
-static int add_type(PyObject *module, PyTypeObject **slot, PyType_Spec *spec, const char *name)
+static int add_type(PyObject *module, PyTypeObject **slot, PyType_Spec *spec)
 {
     *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
-    if (!*slot || PyModule_AddObject(module, name, new_ref((PyObject *)*slot)))
-        return -1;
-    return 0;
+    return *slot ? PyModule_AddType(module, *slot) : -1;
 }
 
 static int core_exec(PyObject *module)
@@ -33,13 +31,13 @@ static int core_exec(PyObject *module)
     Py_XDECREF(errors);
     if (!state->make_error || core_load_dtypes(state))
         return -1;
-    if (add_type(module, &state->checkpoint_type, &core_checkpoint_spec, "Checkpoint") ||
-        add_type(module, &state->checkpoint_tensor_type, &core_checkpoint_tensor_spec, "CheckpointTensor") ||
-        add_type(module, &state->tensor_type, &core_tensor_spec, "Tensor") ||
-        add_type(module, &state->network_type, &core_network_spec, "Network") ||
-        add_type(module, &state->parameter_type, &core_parameter_spec, "Parameter") ||
-        add_type(module, &state->keymap_type, &core_keymap_spec, "KeyMap") ||
-        add_type(module, &state->pool_type, &core_pool_spec, "Pool"))
+    if (add_type(module, &state->checkpoint_type, &core_checkpoint_spec) ||
+        add_type(module, &state->checkpoint_tensor_type, &core_checkpoint_tensor_spec) ||
+        add_type(module, &state->tensor_type, &core_tensor_spec) ||
+        add_type(module, &state->network_type, &core_network_spec) ||
+        add_type(module, &state->parameter_type, &core_parameter_spec) ||
+        add_type(module, &state->keymap_type, &core_keymap_spec) ||
+        add_type(module, &state->pool_type, &core_pool_spec))
         return -1;
     return PyModule_AddStringConstant(module, "version", lds_version());
 }
