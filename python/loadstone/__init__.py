@@ -86,4 +86,5 @@ if not TYPE_CHECKING:
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        shown = [name for name in globals() if name.startswith("__") or name == "mindspore"]
+        return sorted(__all__ + shown)

@@ -82,7 +82,3 @@ globals().update({dtype.name: dtype for dtype in all})
 
 def _by_code(code: int) -> DType:
     return _codes[code]
-
-
-def __getattr__(name: str) -> DType:
-    raise AttributeError(f"there is no dtype {name!r}")

@@ -16,9 +16,10 @@ def test_import_takes_nothing_along():
     assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_all_names_are_listed():
-    done = run("-c", "import loadstone; print(set(loadstone.__all__) - set(dir(loadstone)))")
-    assert done.stdout.strip() == "set()", done.stderr
+def test_all_names_are_listed_and_nothing_else():
+    done = run("-c", "import loadstone; print({n for n in dir(loadstone) if n[0] != '_'})")
+    assert eval(done.stdout) == set(loadstone.__all__), done.stderr
+    assert "__version__" in dir(loadstone)
     with pytest.raises(AttributeError, match="module 'loadstone' has no attribute 'lod'"):
         loadstone.lod  # noqa: B018
 
