@@ -46,6 +46,12 @@ static PyObject *get_shape(PyObject *self, void *unused)
     return core_shape(lds_param_n_dims(PARAM(self)), lds_param_shape(PARAM(self)));
 }
 
+static PyObject *get_ndim(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(lds_param_n_dims(PARAM(self)));
+}
+
 /* What a load may change. */
 typedef struct snapshot {
     lds_dtype dtype;
@@ -147,6 +153,7 @@ static PyGetSetDef parameter_getset[] = {
     {"name", get_name, NULL, "Its name in the network.", NULL},
     {"dtype", get_dtype, NULL, "A loadstone.dtypes.DType.", NULL},
     {"shape", get_shape, NULL, "Extents in elements, outermost dimension first.", NULL},
+    {"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
     {"nbytes", get_nbytes, NULL, "Bytes that its values take.", NULL},
     {"data_ptr", get_data_ptr, NULL, "Address of its values, or None while it has none.", NULL},
     {"tied_to", get_tied_to, NULL, "Name of the parameter whose memory it shares, or None.", NULL},

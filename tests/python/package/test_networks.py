@@ -36,7 +36,8 @@ def test_a_network_built_by_hand(small):
     assert str(report).strip()
     assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()
     parameter = network["model.layer.a"]
-    assert (parameter.dtype, parameter.shape) == (dtypes.bfloat16, (8, 8))
+    assert (parameter.dtype, parameter.shape, parameter.ndim) == (dtypes.bfloat16, (8, 8), 2)
+    assert network["model.layer.scale"].init == {"kind": "constant", "a": 2.0, "b": 0.0, "lo": 0.0, "hi": 0.0}
     assert parameter.data_ptr == network["head"].data_ptr
     before = parameter.tensor
     parameter.set_dtype("float32")
