@@ -231,7 +231,7 @@ static PyMethodDef tensor_methods[] = {
      "it was\nopened, FileError, and ValueError once the checkpoint is closed."},
     {"numpy", tensor_numpy, METH_NOARGS,
      "numpy($self, /)\n--\n\nRead all of it into a NumPy array; bfloat16 and the narrow floats by ml_dtypes.\n\n"
-     "Raises what read() raises, UnsupportedError for packed types, and ImportError without NumPy."},
+     "Raises what read() raises, UnsupportedError for packed types, and ImportError without NumPy or ml_dtypes."},
     {"__array__", (PyCFunction)(void (*)(void))tensor_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, copy=None)\n--\n\nRead all of it into a NumPy array."},
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,

@@ -157,13 +157,16 @@ static PyGetSetDef parameter_getset[] = {
     {"nbytes", get_nbytes, NULL, "Bytes that its values take.", NULL},
     {"data_ptr", get_data_ptr, NULL, "Address of its values, or None while it has none.", NULL},
     {"tied_to", get_tied_to, NULL, "Name of the parameter whose memory it shares, or None.", NULL},
-    {"init", get_init, NULL, "Its init rule as a dict, or None.", NULL},
+    {"init", get_init, NULL,
+     "Its init rule, or None: a dict of kind, a, b, lo and hi, as Network.add() takes them.", NULL},
     {"tensor", get_tensor, NULL, "Its values, or None while it has none.", NULL},
     {NULL},
 };
 
 static PyType_Slot parameter_slots[] = {
-    {Py_tp_doc, "One parameter of a network."},
+    {Py_tp_doc,
+     "A parameter of a network, which it keeps: what it says is of now, also after later loads. While another\n"
+     "thread changes the network, it raises RuntimeError."},
     {Py_tp_new, core_cannot_make},
     {Py_tp_dealloc, parameter_dealloc},
     {Py_tp_traverse, parameter_traverse},

@@ -314,7 +314,9 @@ static PyGetSetDef tensor_getset[] = {
 };
 
 static PyType_Slot tensor_slots[] = {
-    {Py_tp_doc, "A tensor in memory: row-major, writable, shared without a copy."},
+    {Py_tp_doc,
+     "A tensor in memory, row-major and writable. numpy(), numpy.asarray(), and from_dlpack() of NumPy, PyTorch and JAX\n"
+     "share the memory without a copy, and have the index and the arithmetic that it has not."},
     {Py_tp_new, core_cannot_make},
     {Py_tp_dealloc, tensor_dealloc},
     {Py_tp_repr, tensor_repr},
