@@ -324,13 +324,14 @@ class Network(_core.Network, _Parameters):
 
 def _from_file(path: str | os.PathLike[str], make: Callable[[bytes, bytes], _Made]) -> _Made:
     """What make() makes of a file's contents and name."""
+    name = os.fsencode(path)  # not a descriptor, which open() would take, too
     try:
         with open(path, "rb") as file:
             json = file.read()
     except OSError as error:
         raise system_error(error, path) from None
     try:
-        return make(json, os.fsencode(path))
+        return make(json, name)
     except LoadstoneError as error:
         name_file(error, [path])
         raise

@@ -64,6 +64,15 @@ def test_files_of_json_that_cannot_be_used(tmp_path, make):
     assert caught.value.filename == f"{odd}2"
 
 
+@pytest.mark.parametrize("make", [loadstone.KeyMap.from_file, loadstone.Network.from_manifest])
+def test_descriptors_are_no_paths(make):
+    end, other = os.pipe()
+    os.close(other)
+    with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not int"):
+        make(end)
+    os.close(end)
+
+
 def test_long_paths_are_whole_in_errors(tmp_path):
     folder = tmp_path / ("x" * 200) / ("y" * 200)
     folder.mkdir(parents=True)
