@@ -231,6 +231,7 @@ class Network(_core.Network, _Parameters):
         one which lay in memory of yours may have lost its values.
         """
         checkpoint = _opened(checkpoint)
+        files = checkpoint.files  # another thread may close it before there is an error to name them in
         if not isinstance(io, str) or io not in _IO:
             raise ArgumentError(f"io: expected auto, map, read, uring or direct, found {io!r}")
         only = () if names is None else _texts("names", names)
@@ -279,7 +280,7 @@ class Network(_core.Network, _Parameters):
             if binding:
                 binding.undo()
             if isinstance(error, LoadstoneError):
-                name_file(error, checkpoint.files)
+                name_file(error, files)
             raise
         finally:
             if bar:

@@ -150,3 +150,14 @@ def test_a_child_has_files_of_its_own(path):
         os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert bytes(checkpoint["int64"].read().raw) == expected
+
+
+def test_closing_hides_no_error_of_a_load(small):
+    checkpoint = loadstone.open(small)
+
+    def stop(*numbers):
+        checkpoint.close()
+        raise loadstone.CancelledError("enough")
+
+    with pytest.raises(loadstone.CancelledError, match="enough"):
+        loadstone.load(checkpoint, progress=stop)
