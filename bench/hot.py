@@ -6,10 +6,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from measure import MIB, Measurement, Unmeasurable, run_json
+from measure import MIB, Unmeasurable, run_json
 
 PAIRS = [("f32", "bf16"), ("bf16", "f32"), ("bf16", "f16")]
-MANY_ROUNDS = 9
+MANY_ROUNDS = 11
 SAFETENSORS = "safetensors load_file + .to"
 
 # who -> way of bench/loaders.py
@@ -84,14 +84,14 @@ def check_python(group, ours, python, what, key):
 def fresh(group, src, dst):
     model, what = group.env.files.model(src), f"{src} -> {dst}, fresh memory"
     files, new = [model.file], model.nbytes_as(dst)
-    best = group.add_loops(what, model, dst, used=False)
+    loop = group.add_loop(what, model, dst, used=False)
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
-    todo = best + group.add(what, "loadstone", load, files, memory_nbytes=new)
+    todo = [loop, *group.add(what, "loadstone", load, files, memory_nbytes=new)]
     todo += group.add_loader(what, "safetensors", "safetensors", model, dst, new, key="load")
-    mapped = [*best[0].command, "--map"]
+    mapped = [*loop.command, "--map"]
     todo += group.add(what, "best loop from a mapping", mapped, files, memory_nbytes=new)
     group.rounds(todo, rounds_of_memory(group))
-    ours, loop = group.get(what, "loadstone"), min(best, key=Measurement.median)
+    ours = group.get(what, "loadstone")
     group.check(what, ours, "best loop by hand", loop, 0.97)
     group.check(what, ours, SAFETENSORS, group.get(what, "safetensors"), 1.0 if src == "f32" else 1.2)
     check_peak(group, ours, f"{src} -> {dst}")
@@ -106,18 +106,16 @@ def check_peak(group, ours, what):
 def used(group, src, dst):
     model, what = group.env.files.model(src), f"{src} -> {dst}, used memory"
     files = [model.file]
-    best = group.add_loops(what, model, dst, used=True)
-    pages = ["--huge"] if "--huge" in best[0].command else []
+    loop = group.add_loop(what, model, dst, used=True)
+    pages = ["--huge"] if "--huge" in loop.command else []
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst, *pages]
-    todo = list(best)
-    todo += group.add(what, "lds_param_bind", [*load, "--bind"], files)
+    todo = [loop, *group.add(what, "lds_param_bind", [*load, "--bind"], files)]
     todo += group.add(what, "lds_allocator", [*load, "--allocator"], files)
     todo += group.add(what, "lds_pool", [*load, "--pool"], files)
     todo += group.add_loader(what, "out=, Python", "loadstone-used", model, dst, key="load")
     todo += group.add_loader(what, "copy_", "safetensors-used", model, dst, key="load")
     todo += group.add_loader(what, "safetensors", "safetensors", model, dst, model.nbytes_as(dst), key="load")
     group.rounds(todo, rounds_of_memory(group))
-    loop = min(best, key=Measurement.median)
     targets = {"lds_param_bind": 0.9, "lds_allocator": 0.9, "lds_pool": 0.95, "out=, Python": None}
     for way, at_least in targets.items():
         ours, shown = group.get(what, way), f"{what} ({way})"

@@ -41,7 +41,8 @@ new memory, another process has touched as much, so that a virtual machine's hos
 - *Kept from the last load* is the second load with the cache of converted weights.
 - The *best loop* is the fastest of some forty loops written by hand for this one purpose (`bench/limits.c`):
   pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
-  kernels. It knows the one extent to read and its dtype beforehand.
+  kernels. It knows the one extent to read and its dtype beforehand. It was chosen by earlier
+  measurements, nine of each of the last three, and is measured anew: the best of several equals was lucky.
 - The other loaders (`bench/loaders.py`) are timed without the import of their packages, and followed by `.to`
   (NumPy: `.astype`) where they do not convert. Where they map the file, a touch of every page is counted in
   *every page present*, since Loadstone's pages are present when it returns.""",

@@ -227,15 +227,14 @@ class Group:
             what, who, "loaders.py", [way, path, dtype], [file], memory_nbytes=new_nbytes, **options
         )
 
-    def add_loops(self, what, model, dtype, used):
-        search = loops.LoopSearch(what, self.env.bench, model, dtype, used, self.env.quick)
-        return self.numbered(search.run())
+    def add_loop(self, what, model, dtype, used):
+        best = loops.LoopSearch(what, self.env.bench, model, dtype, used, self.env.quick).run()
+        self.found[best.name] = best
+        return best
 
     def add_disk(self, what, model):
         nbytes = model.file.stat().st_size
-        return self.numbered(loops.best_of_disk(what, self.env.bench, model.file, nbytes))
-
-    def numbered(self, finalists):
+        finalists = loops.best_of_disk(what, self.env.bench, model.file, nbytes)
         for i, measurement in enumerate(finalists):
             measurement.who += f" {i + 1}"
             self.found[measurement.name] = measurement
