@@ -31,15 +31,19 @@ static lds_status default_path(char **path, lds_error *err)
                     "there is no folder for the cache: neither XDG_CACHE_HOME nor HOME is set");
 }
 
-/* Make a folder and those that it is in, for the user alone; errors show when it is opened. */
-static void make_folders(char *path)
+/* Make a folder and those that it is in, for the user alone. What first kept one from being made, or 0. */
+static int make_folders(char *path)
 {
+    int why = 0;
     for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = 0;
-        (void)!mkdir(path, 0700);
+        if (mkdir(path, 0700) && errno != EEXIST && !why)
+            why = errno;
         *slash = '/';
     }
-    (void)!mkdir(path, 0700);
+    if (mkdir(path, 0700) && errno != EEXIST && !why)
+        why = errno;
+    return why;
 }
 
 lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, lds_error *err)
@@ -48,16 +52,19 @@ lds_status lds_cache_dir_open(lds_cache_dir *dir, const char *path, bool make, l
     *dir = (lds_cache_dir){.fd = -1};
     LDS_TRY(*path ? lds_copy_string(&dir->path, path, strlen(path), err) : default_path(&dir->path, err));
     assert(dir->path); /* the analyser cannot know that a failure is never LDS_OK */
-    if (make)
-        make_folders(dir->path);
+    int unmade = make ? make_folders(dir->path) : 0;
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd >= 0 && !fstat(dir->fd, &st)) {
         dir->is_everybodys = st.st_mode & S_IWOTH;
         return LDS_OK;
     }
     int why = errno;
-    lds_fail_errno(err, why == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, why, "cannot be opened");
-    return lds_error_context(err, why == ENOENT ? LDS_ERR_NOT_FOUND : LDS_ERR_IO, dir->path, NULL);
+    lds_status status = why == ENOENT && !unmade ? LDS_ERR_NOT_FOUND : LDS_ERR_IO;
+    if (why == ENOENT && unmade)
+        lds_fail_errno(err, status, unmade, "cannot be made");
+    else
+        lds_fail_errno(err, status, why, "cannot be opened");
+    return lds_error_context(err, status, dir->path, NULL);
 }
 
 void lds_cache_dir_close(lds_cache_dir *dir)

@@ -214,6 +214,8 @@ def test_a_folder_that_cannot_be_had(loadstone, model, tmp_path):
     found = loadstone.json("load", model, "-d", "f32", f"--cache={tmp_path}/file/cache")
     assert found["cache"].startswith(f"not stored: {tmp_path}/file/cache: cannot be opened: ")
     assert found["tensors"] == 11
+    found = loadstone.json("load", model, "-d", "f32", "--cache=/proc/loadstone/cache")
+    assert found["cache"] == "not stored: /proc/loadstone/cache: cannot be made: No such file or directory"
 
 
 def test_the_text_says_what_became_of_it(loadstone, model, cache, tmp_path):
