@@ -7,10 +7,13 @@ _loadstone() {
     elif [[ $command == help ]]; then
         words='inspect load manifest cache'
     else
+        # Of --io=map, bash makes three words.
+        [[ $current == '=' ]] && current=
+        [[ $previous == '=' ]] && previous=${COMP_WORDS[COMP_CWORD - 2]}
         case $previous in
         --dtype | -d) words='bf16 f16 f32 f64 f8_e4m3 f8_e5m2 f8_e4m3fnuz f8_e5m2fnuz' ;;
         --io) words='auto map read uring direct' ;;
-        --keep-f32 | --names | --seed | --threads | -j | --window | --variant | --revision) return ;;
+        --keep-f32 | --names | --seed | --threads | -j | --window | --cache-size | --variant | --revision) return ;;
         *)
             if [[ $current == -* ]]; then
                 case $command in
@@ -21,9 +24,11 @@ _loadstone() {
                         --cache --cache-size --trace --dry-run --digest --verbose --json --quiet
                         --variant --revision --help'
                     ;;
-                cache) words='list clear --cache --cache-size --json --help' ;;
+                cache) words='--cache --cache-size --json --help' ;;
                 manifest) words='--dtype --json --quiet --variant --revision --help' ;;
                 esac
+            elif [[ $command == cache && ${COMP_WORDS[*]:COMP_CWORD-1:2} != *=* ]]; then
+                words='list clear'
             fi
             ;;
         esac

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -197,8 +198,37 @@ def options_of(loadstone, command):
 def test_completion_knows_all_options(loadstone, command):
     script = (ROOT / "cli/completion/loadstone.bash").read_text()
     words = re.search(rf"{command}\)\s*words='([^']*)'", script).group(1)
-    operands = {"list", "clear"} if command == "cache" else set()
-    assert set(words.split()) == options_of(loadstone, command) | operands
+    assert set(words.split()) == options_of(loadstone, command)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["c"], ["cache"]),
+        (["help", "m"], ["manifest"]),
+        (["cache", ""], ["list", "clear"]),
+        (["cache", "--json", "l"], ["list"]),
+        (["cache", "--cache-"], ["--cache-size"]),
+        (["load", "--io", "d"], ["direct"]),
+        (["load", "--io", "=", "u"], ["uring"]),
+        (["load", "--io", "="], ["auto", "map", "read", "uring", "direct"]),
+        (["load", "-d", "b"], ["bf16"]),
+        (["load", ""], []),  # file names, by bash itself
+        (["cache", "--cache", "=", "l"], []),
+        (["cache", "clear", "--cache-size", "1"], []),
+    ],
+)
+def test_completion_offers(typed, offered):
+    """With the words as bash divides them: an equals sign is one of its own."""
+    script = f"""
+        . {shlex.quote(str(ROOT / "cli/completion/loadstone.bash"))}
+        COMP_WORDS=(loadstone {shlex.join(typed)})
+        COMP_CWORD={len(typed)}
+        _loadstone loadstone "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+        printf '%s\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (offered, "")
 
 
 @pytest.mark.parametrize("command", ["inspect", "load", "manifest", "cache"])
