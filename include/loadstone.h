@@ -307,9 +307,10 @@ typedef struct lds_slice {
  * whole. Uses the calling thread alone; to read many tensors fast there is lds_load. checkpoint is the one that
  * the tensor was asked of.
  *
- * LDS_ERR_ARGUMENT for a slice that is not within the tensor or another nbytes, LDS_ERR_UNSUPPORTED for a
- * conversion that does not exist or a part of a packed tensor (F6, F4), LDS_ERR_CHANGED if the file was
- * changed or cut since it was opened, LDS_ERR_IO, LDS_ERR_MEMORY. On failure the contents of data are undefined.
+ * LDS_ERR_ARGUMENT for a slice that is not within the tensor, another nbytes, data NULL unless nbytes is 0, or
+ * another checkpoint's tensor; LDS_ERR_UNSUPPORTED for a conversion that does not exist or a part of a packed
+ * tensor (F6, F4); LDS_ERR_CHANGED if the file was changed or cut since it was opened; LDS_ERR_IO, LDS_ERR_MEMORY.
+ * On failure the contents of data are undefined.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_tensor_read(const lds_checkpoint *checkpoint, const lds_tensor *tensor,
                                                   const lds_slice *slices, lds_dtype dtype, void *data,

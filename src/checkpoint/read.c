@@ -79,8 +79,18 @@ static lds_status check_slice(const lds_slice *s, uint64_t extent, uint32_t dim,
     return LDS_OK;
 }
 
+/* Another checkpoint's offsets would be read from this one's files. */
+static lds_status check_belongs(const lds_checkpoint *checkpoint, const lds_tensor *tensor, lds_error *err)
+{
+    uintptr_t way = (uintptr_t)tensor - (uintptr_t)checkpoint->tensors; /* wraps around if before */
+    if (way < checkpoint->n_tensors * sizeof *tensor)
+        return LDS_OK;
+    lds_fail(err, LDS_ERR_ARGUMENT, "expected a tensor of this checkpoint, found another's");
+    return lds_error_context(err, LDS_ERR_ARGUMENT, checkpoint->path, tensor->name.text);
+}
+
 static lds_status check_request(const lds_tensor *tensor, const lds_slice *slices, lds_dtype dtype,
-                                uint64_t nbytes, lds_error *err)
+                                const void *data, uint64_t nbytes, lds_error *err)
 {
     lds_dtype src = (lds_dtype)tensor->dtype;
     if (!lds_dtype_converts(src, dtype))
@@ -103,6 +113,9 @@ static lds_status check_request(const lds_tensor *tensor, const lds_slice *slice
     if (nbytes != expected)
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected %llu bytes of memory, found %llu",
                         (unsigned long long)expected, (unsigned long long)nbytes);
+    if (nbytes && !data)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected %llu bytes of memory, found NULL",
+                        (unsigned long long)nbytes);
     return LDS_OK;
 }
 
@@ -282,7 +295,7 @@ static lds_status read_slices(reading *r, const lds_tensor *tensor, const lds_sl
 static lds_status read_tensor(reading *r, const lds_tensor *tensor, const lds_slice *slices, uint64_t nbytes,
                               lds_error *err)
 {
-    LDS_TRY(check_request(tensor, slices, r->dst_dtype, nbytes, err));
+    LDS_TRY(check_request(tensor, slices, r->dst_dtype, r->to, nbytes, err));
     if (!slices && r->src_dtype == r->dst_dtype)
         LDS_TRY(lds_file_read(r->fd, r->to, (size_t)nbytes, r->offset, err));
     else if (nbytes)
@@ -294,6 +307,7 @@ lds_status lds_tensor_read(const lds_checkpoint *checkpoint, const lds_tensor *t
                            const lds_slice *slices, lds_dtype dtype, void *data, uint64_t nbytes,
                            lds_error *err)
 {
+    LDS_TRY(check_belongs(checkpoint, tensor, err));
     reading r = {
         .file = &checkpoint->files[tensor->file],
         .fd = checkpoint->files[tensor->file].fd,

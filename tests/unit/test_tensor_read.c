@@ -260,6 +260,28 @@ static void test_refused(void **state)
     check_refused(tensor, NULL, LDS_I32, 240, LDS_ERR_UNSUPPORTED, "cannot be converted from BF16 to I32");
     check_refused(one, NULL, LDS_F32, 4, LDS_ERR_UNSUPPORTED, "one: cannot be converted from I16 to F32");
     check_refused(f4, &(lds_slice){0, 2, 1}, LDS_F4, 1, LDS_ERR_UNSUPPORTED, "can only be read whole");
+
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_tensor_read(checkpoint, tensor, NULL, LDS_F32, NULL, 240, &err), LDS_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "t: expected 240 bytes of memory, found NULL"));
+    assert_int_equal(
+        lds_tensor_read(checkpoint, lds_checkpoint_find(checkpoint, "none"), NULL, LDS_F32, NULL, 0, NULL),
+        LDS_OK);
+}
+
+static void test_tensors_of_others_are_refused(void **state)
+{
+    (void)state;
+    lds_checkpoint *other;
+    lds_error err = LDS_ERROR_INIT;
+    uint16_t found[N];
+    assert_int_equal(lds_checkpoint_open(&other, lds_checkpoint_path(checkpoint), NULL, NULL), LDS_OK);
+    const lds_tensor *t = lds_checkpoint_find(other, "t");
+    assert_int_equal(lds_tensor_read(checkpoint, t, NULL, LDS_BF16, found, 2 * N, &err), LDS_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "t: expected a tensor of this checkpoint, found another's"));
+    assert_true(err.file_nbytes);
+    assert_int_equal(lds_tensor_read(other, t, NULL, LDS_BF16, found, 2 * N, NULL), LDS_OK);
+    lds_checkpoint_close(other);
 }
 
 /* The last one: the file is another afterwards. */
@@ -277,9 +299,13 @@ static void test_changed_files_are_seen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_slice), cmocka_unit_test(test_whole_tensors),
-        cmocka_unit_test(test_large),       cmocka_unit_test(test_rows_are_announced),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_changed_files_are_seen),
+        cmocka_unit_test(test_every_slice),
+        cmocka_unit_test(test_whole_tensors),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_rows_are_announced),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_tensors_of_others_are_refused),
+        cmocka_unit_test(test_changed_files_are_seen),
     };
     return cmocka_run_group_tests(tests, make_checkpoint, remove_checkpoint);
 }
