@@ -9,8 +9,9 @@ void lds_options_export(void *options, size_t size, const void *defaults, size_t
 
 /*
  * Copy a caller's options, if it gave any, over the defaults that are in *taken. LDS_ERR_UNSUPPORTED if the
- * caller's struct is longer than known_size and sets something there.
+ * caller's struct is longer than known_size and sets something there. what they are begins the message.
  */
-lds_status lds_options_import(void *taken, size_t known_size, const void *options, lds_error *err);
+lds_status lds_options_import(void *taken, size_t known_size, const char *what, const void *options,
+                              lds_error *err);
 
 #endif

@@ -151,7 +151,7 @@ lds_status lds_checkpoint_open(lds_checkpoint **checkpoint, const char *path,
     *checkpoint = NULL;
     lds_checkpoint_options options = default_options;
     lds_location location;
-    LDS_TRY(lds_options_import(&options, sizeof options, given, err));
+    LDS_TRY(lds_options_import(&options, sizeof options, "options", given, err));
     LDS_TRY(check_variant(options.variant, err));
     LDS_TRY(lds_resolve(&location, path, options.variant, options.revision, err));
     return lds_open_location(checkpoint, &location, &options, err);

@@ -176,7 +176,7 @@ static lds_status refill_params(refill *r, lds_param *params, size_t n_params,
                                 const lds_change_options *options, lds_error *err)
 {
     r->started_ns = lds_now_ns();
-    LDS_TRY(lds_options_import(&r->options, sizeof r->options, options, err));
+    LDS_TRY(lds_options_import(&r->options, sizeof r->options, "options", options, err));
     r->how.tick = r->options.progress ? tick : NULL;
     r->how.tick_ctx = r;
     LDS_TRY(lds_calloc(&r->fills, n_params, sizeof *r->fills, err));

@@ -229,7 +229,7 @@ lds_status lds_keymap_add(lds_keymap *keymap, const lds_keymap_rule *rule, lds_e
 {
     lds_keymap_rule taken;
     lds_keymap_rule_init(&taken, sizeof taken);
-    LDS_TRY(lds_options_import(&taken, sizeof taken, rule, err));
+    LDS_TRY(lds_options_import(&taken, sizeof taken, "rule", rule, err));
     LDS_TRY(check_rule(&taken, err));
     compiled_rule r;
     lds_status status = fill_rule(&r, &taken, err);

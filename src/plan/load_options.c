@@ -18,16 +18,19 @@ void lds_load_options_init(lds_load_options *options, size_t size)
 
 static lds_status check_globs(const char *field, const char *const *globs, size_t n, lds_error *err)
 {
+    if (n && !globs)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: %s: expected an array of %zu, found NULL", field, n);
     for (size_t i = 0; i < n; i++)
-        if (!globs || !globs[i])
-            return lds_fail(err, LDS_ERR_ARGUMENT, "options: %s: expected %zu strings, found NULL", field, n);
+        if (!globs[i])
+            return lds_fail(err, LDS_ERR_ARGUMENT, "options: %s[%zu]: expected a string, found NULL", field,
+                            i);
     return LDS_OK;
 }
 
 lds_status lds_load_options_check(lds_load_options *checked, const lds_load_options *options, lds_error *err)
 {
     *checked = defaults;
-    LDS_TRY(lds_options_import(checked, sizeof *checked, options, err));
+    LDS_TRY(lds_options_import(checked, sizeof *checked, "options", options, err));
     if (checked->dtype && !lds_dtype_is_float(checked->dtype))
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected a float dtype, found %s",
                         lds_dtype_name(checked->dtype) ? lds_dtype_name(checked->dtype) : "an unknown one");
@@ -54,7 +57,7 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
         checked->window_nbytes = WINDOW_NBYTES;
     if (checked->window_nbytes / checked->n_threads < MIN_WINDOW_NBYTES)
         return lds_fail(err, LDS_ERR_ARGUMENT,
-                        "options: expected a window of at least %d bytes for each of %u threads",
-                        MIN_WINDOW_NBYTES, checked->n_threads);
+                        "options: expected a window of at least %d bytes for each of %u threads, found %llu",
+                        MIN_WINDOW_NBYTES, checked->n_threads, (unsigned long long)checked->window_nbytes);
     return LDS_OK;
 }

@@ -210,7 +210,7 @@ static void options_have_a_size(void **state)
     assert_int_equal(lds_network_init(net, SEED, &newer.known, NULL), LDS_OK);
     newer.later = 1;
     assert_int_equal(lds_network_to(net, LDS_F16, &newer.known, &err), LDS_ERR_UNSUPPORTED);
-    assert_string_equal(err.message, "options: this version of the library is too old for them");
+    assert_string_equal(err.message, "options: this version of the library is too old for what is set");
     newer.known.struct_size = 0;
     assert_int_equal(lds_network_to(net, LDS_F16, &newer.known, &err), LDS_ERR_ARGUMENT);
     assert_string_equal(err.message, "options: struct_size is 0: initialise the struct first");

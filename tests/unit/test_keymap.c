@@ -448,7 +448,12 @@ static void rules_of_other_versions_are_taken(void **state)
     assert_int_equal(lds_keymap_add(keymap, &larger.rule, NULL), LDS_OK);
     larger.rule.pattern = "c";
     larger.newer = 1;
-    assert_int_equal(lds_keymap_add(keymap, &larger.rule, NULL), LDS_ERR_UNSUPPORTED);
+    lds_error err = LDS_ERROR_INIT;
+    assert_int_equal(lds_keymap_add(keymap, &larger.rule, &err), LDS_ERR_UNSUPPORTED);
+    assert_string_equal(err.message, "rule: this version of the library is too old for what is set");
+    rule = (lds_keymap_rule){.pattern = "d"};
+    assert_int_equal(lds_keymap_add(keymap, &rule, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(err.message, "rule: struct_size is 0: initialise the struct first");
     lds_keymap_free(keymap);
 }
 

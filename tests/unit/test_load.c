@@ -865,17 +865,20 @@ static void wrong_options_are_refused(void **state)
     o.n_threads = 1025;
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
     o = options_init();
+    o.n_threads = 2;
     o.window_nbytes = 1000;
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
+    assert_string_equal(
+        err.message, "options: expected a window of at least 65536 bytes for each of 2 threads, found 1000");
     o = options_init();
     o.n_names = 2;
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
-    assert_string_equal(err.message, "options: names: expected 2 strings, found NULL");
+    assert_string_equal(err.message, "options: names: expected an array of 2, found NULL");
     o = options_init();
     o.keep_f32 = (const char *const[]){"*", NULL};
     o.n_keep_f32 = 2;
     assert_int_equal(lds_load(net, ck, &o, NULL, &err), LDS_ERR_ARGUMENT);
-    assert_string_equal(err.message, "options: keep_f32: expected 2 strings, found NULL");
+    assert_string_equal(err.message, "options: keep_f32[1]: expected a string, found NULL");
     struct {
         lds_load_options known;
         uint64_t unknown;
