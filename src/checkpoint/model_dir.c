@@ -134,6 +134,7 @@ static bool is_unfinished(const char *name)
 /* The first of each kind, by name, so that the message does not depend on the directory's order. */
 typedef struct finds {
     char variant[256], shard[256], safetensors[256], other[256], unfinished[256];
+    bool snapshots; /* the hub cache's folder of a model has them one level further down */
 } finds;
 
 static void keep_first(char *kept, const char *text, size_t n)
@@ -151,7 +152,9 @@ static void look_at(finds *f, const char *name)
 {
     const char *variant;
     size_t n = variant_in(name, &variant);
-    if (n)
+    if (!strcmp(name, "snapshots"))
+        f->snapshots = true;
+    else if (n)
         keep_first(f->variant, variant, n);
     else if (lds_path_ends_in(name, ".safetensors") && strstr(name, "-of-"))
         keep_first(f->shard, name, strlen(name));
@@ -176,7 +179,7 @@ static lds_status explain(const finds *f, const char *variant, lds_error *err)
     if (*f->other && !found_safetensors(f))
         return lds_fail(err, LDS_ERR_UNSUPPORTED, "%s, found %s: that format is not supported yet", expected,
                         f->other);
-    if (variant)
+    if (variant && !f->snapshots)
         return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, of the variant %s, found none%s%s", expected, variant,
                         *f->variant ? ", but the variant " : "", f->variant);
     if (*f->variant)
@@ -192,6 +195,10 @@ static lds_status explain(const finds *f, const char *variant, lds_error *err)
         return lds_fail(err, LDS_ERR_NOT_FOUND,
                         "%s, found %s, a download that did not finish: start it again", expected,
                         f->unfinished);
+    if (f->snapshots)
+        return lds_fail(
+            err, LDS_ERR_NOT_FOUND,
+            "%s, found a model's folder of the hub cache: name org/name, or a folder in snapshots", expected);
     return lds_fail(err, LDS_ERR_NOT_FOUND, "%s, or a model_index.json, found none", expected);
 }
 

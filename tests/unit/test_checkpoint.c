@@ -402,6 +402,11 @@ static void a_directory_without_weights_is_explained(void **state)
     (void)state;
     mkdir("m", 0777);
     fails("m", LDS_ERR_NOT_FOUND, "m: " WANTED ", or a model_index.json, found none");
+    mkdir("models--org--name", 0777);
+    mkdir("models--org--name/snapshots", 0777);
+    fails("models--org--name", LDS_ERR_NOT_FOUND,
+          "models--org--name: " WANTED
+          ", found a model's folder of the hub cache: name org/name, or a folder in snapshots");
     write_text("m/model.safetensors.part", "");
     write_text("m/0a1b.incomplete", "");
     fails("m", LDS_ERR_NOT_FOUND,
