@@ -228,7 +228,7 @@ int parse_options(command_line *line, const command *c, int argc, char **argv)
             return exit_code;
     }
     if (!line->path && !line->help)
-        return fail_usage(c->name, "expected a %s", c->operand);
+        return fail_usage(c->name, "expected %s%s", strchr(c->operand, '|') ? "" : "a ", c->operand);
     return CLI_DONE;
 }
 

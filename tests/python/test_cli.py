@@ -70,6 +70,7 @@ def test_version_and_help(loadstone):
         (["help", "fly"], "'fly' is not a command (see 'loadstone help')"),
         (["help", "load", "it"], "help: expected one command, found 'it' as well (see 'loadstone help')"),
         (["load"], "load: expected a PATH (see 'loadstone help load')"),
+        (["cache"], "cache: expected list|clear (see 'loadstone help cache')"),
         (["load", "a", "b"], "load: expected one PATH, found 'b' as well (see 'loadstone help load')"),
         (["load", "--", "--a", "--b"], "load: expected one PATH, found '--b' as well"),
         (["inspect", "--fly", "a"], "inspect: unknown option '--fly' (see 'loadstone help inspect')"),
