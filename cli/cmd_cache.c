@@ -104,7 +104,10 @@ static int clear_cache(const command_line *line, output *out)
 
 static int run_cache(const command_line *line, output *out)
 {
-    if (!strcmp(line->path, "list"))
+    bool lists = !strcmp(line->path, "list");
+    if (lists && line->cache_size)
+        return fail_usage("cache", "--cache-size: expected clear with it, found list");
+    if (lists)
         return list_cache(line, out);
     if (!strcmp(line->path, "clear"))
         return clear_cache(line, out);

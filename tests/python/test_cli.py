@@ -107,6 +107,10 @@ def test_version_and_help(loadstone):
             ["cache", "list", "b"],
             "cache: expected one list|clear, found 'b' as well: DIR is given as --cache=DIR",
         ),
+        (
+            ["cache", "list", "--cache-size", "1G"],
+            "cache: --cache-size: expected clear with it, found list (see 'loadstone help cache')",
+        ),
         (["cache", "list", "--variant", "fp16"], "cache: unknown option '--variant'"),
     ],
 )
