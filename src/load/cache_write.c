@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -89,8 +90,8 @@ static lds_status begin(lds_cache_write *w, const lds_plan *plan, lds_error *err
 {
     LDS_TRY(lds_cache_header_compose(&w->header, plan, w->key, err));
     if (w->header.end > w->max_nbytes)
-        return lds_fail(err, LDS_ERR_MEMORY, "may have %.2f GB, and this needs %.2f GB",
-                        (double)w->max_nbytes / 1e9, (double)w->header.end / 1e9);
+        return lds_fail(err, LDS_ERR_MEMORY, "may have %" PRIu64 " bytes, and this needs %" PRIu64,
+                        w->max_nbytes, w->header.end);
     w->fd = lds_cache_create(w->dir, w->key, is_public(plan));
     if (w->fd < 0 && errno == EWOULDBLOCK)
         return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
