@@ -392,13 +392,26 @@ static bool read_cached(lds_input *input, lds_read *read)
     return true;
 }
 
+/*
+ * Whether a read may go past the page cache, and had better. To ask for what is at hand (RWF_NOWAIT) is no way to
+ * look: the kernel would begin to read ahead what a direct read is then to bring in.
+ */
+static bool goes_past_cache(const lds_input *input, const lds_read *read)
+{
+    const lds_file file = {.fd = input->files[read->file].fd};
+    if (!read->has_margins || read->is_populate || !lds_input_is_direct(input, read->file))
+        return false;
+    return !input->options.looks_first || input->files[read->file].hides_cache ||
+           lds_file_resident(&file, read->offset, read->nbytes) < read->nbytes;
+}
+
 bool lds_reader_submit(lds_reader *reader, lds_read *read)
 {
     lds_input *input = reader->input;
     read->at = read->offset;
     read->os_errno = 0;
     read->n_refusals = 0;
-    read->is_direct = read->has_margins && !read->is_populate && lds_input_is_direct(input, read->file);
+    read->is_direct = goes_past_cache(input, read);
     reader->n_idle--;
     reader->n_under_way++;
     read->has_note = false;

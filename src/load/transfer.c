@@ -370,6 +370,7 @@ static lds_status read_all(queue *q, lds_error *err)
         .kind = plan->choice.kind,
         .depth = plan->depth,
         .is_resident = plan->choice.is_resident,
+        .looks_first = plan->choice.looks_first,
         .keep_cache = plan->keep_cache,
     };
     const lds_cut cut = {

@@ -155,14 +155,13 @@ static bool next_file(const lds_plan *plan, size_t *r, bool mapped, uint32_t *fi
 }
 
 /* What is known about the files that have something to map, or to read. */
-static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes, bool mapped)
+static lds_policy_facts gather_facts(const placer *pl, bool mapped)
 {
     const lds_plan *plan = pl->plan;
     const lds_report_stats *stats = &plan->report->stats;
     lds_policy_facts facts = {
         .asked = pl->options->io,
         .read_nbytes = mapped ? stats->mapped_nbytes : stats->read_nbytes,
-        .memory_nbytes = memory_nbytes > stats->written_nbytes ? memory_nbytes - stats->written_nbytes : 0,
         .keep_cache = plan->keep_cache,
     };
     for (size_t r = 0; r < plan->n_runs;) {
@@ -177,8 +176,8 @@ static lds_policy_facts gather_facts(const placer *pl, uint64_t memory_nbytes, b
     return facts;
 }
 
-/* What is done for the page cache, and against it; returns the memory that is free. */
-static uint64_t settle_cache(placer *pl)
+/* What is done for the page cache, and against it. */
+static void settle_cache(placer *pl)
 {
     lds_plan *plan = pl->plan;
     lds_report_stats *stats = &plan->report->stats;
@@ -196,7 +195,6 @@ static uint64_t settle_cache(placer *pl)
         plan->is_lazy = true;
         stats->fallback = "larger than free memory: pages are read on first use";
     }
-    return memory_nbytes;
 }
 
 static void size_reads(placer *pl)
@@ -243,13 +241,13 @@ static void settle_source(placer *pl)
             most = (enum reason)r;
     stats->reason =
         most == CAN_MAP && pl->options->io == LDS_IO_MAP ? "same dtype, as asked" : reason_texts[most];
-    uint64_t memory_nbytes = settle_cache(pl);
+    settle_cache(pl);
     if (stats->mapped_nbytes && !plan->is_lazy) {
-        const lds_policy_facts facts = gather_facts(pl, memory_nbytes, true);
+        const lds_policy_facts facts = gather_facts(pl, true);
         plan->awaits_mapped = lds_policy_awaits(&facts);
     }
     if (stats->read_nbytes) {
-        const lds_policy_facts facts = gather_facts(pl, memory_nbytes, false);
+        const lds_policy_facts facts = gather_facts(pl, false);
         plan->choice = lds_policy_choose(&facts);
         stats->source_reason = plan->choice.reason;
     }

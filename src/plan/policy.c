@@ -12,7 +12,7 @@ enum { SMALL_NBYTES = 32 << 20 }; /* read before more than one thing at a time p
 enum { ANY_FS = 15, LOCAL = 1 << LDS_FS_LOCAL, MEMORY = 1 << LDS_FS_MEMORY };
 enum { REMOTE = 1 << LDS_FS_NETWORK | 1 << LDS_FS_FUSE };
 enum { COLD = 1, PARTLY = 2, HOT = 4, ANY_CACHE = 7 };
-enum { SMALL = 1, LARGE = 2, HUGE = 4, ANY_SIZE = 7 };
+enum { SMALL = 1, LARGE = 2, ANY_SIZE = 3 };
 
 typedef struct row {
     uint8_t fs, cache, size;
@@ -26,8 +26,7 @@ static const row rows[] = {
     {REMOTE, ANY_CACHE, ANY_SIZE, LDS_SOURCE_URING, "network file system"},
     {LOCAL, ANY_CACHE, SMALL, LDS_SOURCE_READ, "small"},
     {LOCAL, COLD, ANY_SIZE, LDS_SOURCE_DIRECT, "cold and large"},
-    {LOCAL, PARTLY, HUGE, LDS_SOURCE_DIRECT, "larger than the memory that is free"},
-    {LOCAL, PARTLY, ANY_SIZE, LDS_SOURCE_URING, "partly in the page cache"},
+    {LOCAL, PARTLY, ANY_SIZE, LDS_SOURCE_DIRECT, "partly in the page cache"},
 };
 
 /* What the row says if the page cache is to keep it. */
@@ -49,9 +48,7 @@ static uint8_t cache_state(const lds_policy_facts *facts)
 
 static uint8_t size_class(const lds_policy_facts *facts)
 {
-    if (facts->read_nbytes <= SMALL_NBYTES)
-        return SMALL;
-    return facts->read_nbytes > facts->memory_nbytes ? HUGE : LARGE;
+    return facts->read_nbytes <= SMALL_NBYTES ? SMALL : LARGE;
 }
 
 bool lds_policy_awaits(const lds_policy_facts *facts)
@@ -79,5 +76,6 @@ lds_choice lds_policy_choose(const lds_policy_facts *facts)
         r++;
     choice.kind = r->kind;
     choice.reason = r->reason;
+    choice.looks_first = true;
     return facts->keep_cache ? kept(choice) : choice;
 }

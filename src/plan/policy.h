@@ -15,14 +15,15 @@ typedef struct lds_policy_facts {
     lds_fs fs;              /* the slowest of those that the files are on */
     uint64_t read_nbytes;   /* of the checkpoint, to be read */
     uint64_t cached_nbytes; /* of these, in the page cache */
-    uint64_t memory_nbytes; /* that may still be taken, page cache that could be dropped included */
     bool keep_cache;        /* what is read is to stay in the page cache */
 } lds_policy_facts;
 
 typedef struct lds_choice {
     lds_source_kind kind;
-    bool is_resident;   /* most bytes are in the page cache */
-    bool is_remote;     /* a read is a round trip: many small ones at once are better than few large ones */
+    bool is_resident; /* most bytes are in the page cache */
+    bool
+        looks_first; /* what is in the page cache is copied from there, also where the rest is read past it */
+    bool is_remote;  /* a read is a round trip: many small ones at once are better than few large ones */
     const char *reason; /* a string constant */
 } lds_choice;
 

@@ -19,7 +19,7 @@ static void what_is_asked_for_is_used(void **state)
     (void)state;
     for (int fs = LDS_FS_LOCAL; fs <= LDS_FS_FUSE; fs++)
         for (uint64_t cached = 0; cached <= any; cached += any) {
-            lds_policy_facts facts = {LDS_IO_READ, (lds_fs)fs, any, cached, any, false};
+            lds_policy_facts facts = {LDS_IO_READ, (lds_fs)fs, any, cached, false};
             chooses(LDS_SOURCE_READ, "as asked", facts);
             facts.asked = LDS_IO_URING;
             chooses(LDS_SOURCE_URING, "as asked", facts);
@@ -33,44 +33,40 @@ static void the_table_decides_otherwise(void **state)
     (void)state;
     const struct {
         lds_fs fs;
-        uint64_t nbytes, cached, memory;
+        uint64_t nbytes, cached;
         lds_source_kind kind;
         const char *reason;
     } cases[] = {
-        {LDS_FS_LOCAL, any, 0, UINT64_MAX, LDS_SOURCE_DIRECT, "cold and large"},
-        {LDS_FS_LOCAL, any, any / 8, UINT64_MAX, LDS_SOURCE_DIRECT, "cold and large"},
-        {LDS_FS_LOCAL, any, 0, any / 2, LDS_SOURCE_DIRECT, "cold and large"},
-        {LDS_FS_LOCAL, any, any / 8 + 1, UINT64_MAX, LDS_SOURCE_URING, "partly in the page cache"},
-        {LDS_FS_LOCAL, any, any / 2, any - 1, LDS_SOURCE_DIRECT, "larger than the memory that is free"},
-        {LDS_FS_LOCAL, any, any - any / 8, any / 2, LDS_SOURCE_READ, "in the page cache"},
-        {LDS_FS_LOCAL, any, any, UINT64_MAX, LDS_SOURCE_READ, "in the page cache"},
-        {LDS_FS_LOCAL, 32 * MIB, 0, UINT64_MAX, LDS_SOURCE_READ, "small"},
-        {LDS_FS_LOCAL, 32 * MIB + 1, 0, UINT64_MAX, LDS_SOURCE_DIRECT, "cold and large"},
-        {LDS_FS_MEMORY, any, 0, UINT64_MAX, LDS_SOURCE_READ, "file system in memory"},
-        {LDS_FS_MEMORY, any, any, any / 2, LDS_SOURCE_READ, "file system in memory"},
-        {LDS_FS_NETWORK, any, 0, UINT64_MAX, LDS_SOURCE_URING, "network file system"},
-        {LDS_FS_NETWORK, MIB, 0, UINT64_MAX, LDS_SOURCE_URING, "network file system"},
-        {LDS_FS_NETWORK, any, any / 2, any / 2, LDS_SOURCE_URING, "network file system"},
-        {LDS_FS_NETWORK, any, any, UINT64_MAX, LDS_SOURCE_READ, "in the page cache"},
-        {LDS_FS_FUSE, any, 0, UINT64_MAX, LDS_SOURCE_URING, "network file system"},
-        {LDS_FS_FUSE, any, any, UINT64_MAX, LDS_SOURCE_READ, "in the page cache"},
+        {LDS_FS_LOCAL, any, 0, LDS_SOURCE_DIRECT, "cold and large"},
+        {LDS_FS_LOCAL, any, any / 8, LDS_SOURCE_DIRECT, "cold and large"},
+        {LDS_FS_LOCAL, any, any / 8 + 1, LDS_SOURCE_DIRECT, "partly in the page cache"},
+        {LDS_FS_LOCAL, any, any - any / 8, LDS_SOURCE_READ, "in the page cache"},
+        {LDS_FS_LOCAL, any, any, LDS_SOURCE_READ, "in the page cache"},
+        {LDS_FS_LOCAL, 32 * MIB, 0, LDS_SOURCE_READ, "small"},
+        {LDS_FS_LOCAL, 32 * MIB + 1, 0, LDS_SOURCE_DIRECT, "cold and large"},
+        {LDS_FS_MEMORY, any, 0, LDS_SOURCE_READ, "file system in memory"},
+        {LDS_FS_MEMORY, any, any, LDS_SOURCE_READ, "file system in memory"},
+        {LDS_FS_NETWORK, any, 0, LDS_SOURCE_URING, "network file system"},
+        {LDS_FS_NETWORK, MIB, 0, LDS_SOURCE_URING, "network file system"},
+        {LDS_FS_NETWORK, any, any / 2, LDS_SOURCE_URING, "network file system"},
+        {LDS_FS_NETWORK, any, any, LDS_SOURCE_READ, "in the page cache"},
+        {LDS_FS_FUSE, any, 0, LDS_SOURCE_URING, "network file system"},
+        {LDS_FS_FUSE, any, any, LDS_SOURCE_READ, "in the page cache"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (lds_io asked = LDS_IO_AUTO; asked <= LDS_IO_MAP; asked++)
             chooses(cases[i].kind, cases[i].reason,
-                    (lds_policy_facts){asked, cases[i].fs, cases[i].nbytes, cases[i].cached, cases[i].memory,
-                                       false});
+                    (lds_policy_facts){asked, cases[i].fs, cases[i].nbytes, cases[i].cached, false});
 }
 
 static void what_is_to_be_kept_is_read_through_the_page_cache(void **state)
 {
     (void)state;
     chooses(LDS_SOURCE_URING, "to be kept in the page cache",
-            (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, 0, UINT64_MAX, true});
+            (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, 0, true});
     chooses(LDS_SOURCE_READ, "in the page cache",
-            (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, any, UINT64_MAX, true});
-    chooses(LDS_SOURCE_DIRECT, "as asked",
-            (lds_policy_facts){LDS_IO_DIRECT, LDS_FS_LOCAL, any, 0, UINT64_MAX, true});
+            (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, any, true});
+    chooses(LDS_SOURCE_DIRECT, "as asked", (lds_policy_facts){LDS_IO_DIRECT, LDS_FS_LOCAL, any, 0, true});
 }
 
 static void every_combination_has_a_row(void **state)
@@ -78,19 +74,18 @@ static void every_combination_has_a_row(void **state)
     (void)state;
     for (int fs = LDS_FS_LOCAL; fs <= LDS_FS_FUSE; fs++)
         for (uint64_t nbytes = 1; nbytes < any; nbytes *= 7)
-            for (int cached = 0; cached <= 10; cached++)
-                for (uint64_t memory = 0; memory <= any; memory += any / 4) {
-                    const lds_policy_facts facts = {
-                        LDS_IO_AUTO, (lds_fs)fs, nbytes, nbytes * (uint64_t)cached / 10, memory, false};
-                    assert_non_null(lds_policy_choose(&facts).reason);
-                }
+            for (int cached = 0; cached <= 10; cached++) {
+                const lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, nbytes,
+                                                nbytes * (uint64_t)cached / 10, false};
+                assert_non_null(lds_policy_choose(&facts).reason);
+            }
 }
 
 static void mapped_pages_are_awaited_where_they_are_far(void **state)
 {
     (void)state;
     for (int fs = LDS_FS_LOCAL; fs <= LDS_FS_FUSE; fs++) {
-        lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, any, 0, UINT64_MAX, false};
+        lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, any, 0, false};
         assert_int_equal(lds_policy_awaits(&facts), fs != LDS_FS_MEMORY);
         facts.read_nbytes = MIB;
         assert_int_equal(lds_policy_awaits(&facts), fs == LDS_FS_NETWORK || fs == LDS_FS_FUSE);

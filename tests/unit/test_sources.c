@@ -504,6 +504,27 @@ static void check_left(load_function *load_it, const char *path, const how *h, s
     assert_in_range(n_left, expected, expected + N_ALLOWED);
 }
 
+/* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
+static const char *sparse_file(void)
+{
+    const char *path = in_folder(folder, "sparse.safetensors");
+    const uint64_t nbytes = UINT64_C(64) << 20;
+    write_safetensors(
+        path, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[33554432],\"data_offsets\":[0,67108864]}}   ", NULL, 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size + (off_t)nbytes), 0);
+    return path;
+}
+
+static void check_zeros(const outcome *o)
+{
+    const lds_param *d = lds_network_find(o->network, "d");
+    const uint8_t *data = lds_param_data(d);
+    assert_int_equal(data[0], 0);
+    assert_memory_equal(data, data + 1, lds_param_nbytes(d) - 1);
+}
+
 static void what_was_not_in_the_page_cache_is_let_go_of(void **state)
 {
     (void)state;
@@ -524,6 +545,25 @@ static void what_was_not_in_the_page_cache_is_let_go_of(void **state)
     kept.keep_cache = false;
     kept.prefetch = true;
     check_left(load_here, path, &kept, SIZE_MAX);
+}
+
+static void what_is_partly_in_the_page_cache_is_copied_and_read_past_it(void **state)
+{
+    (void)state;
+    enum { N_BROUGHT = 8000 };
+    const char *path = sparse_file();
+    size_t n_pages;
+    evict(path);
+    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
+        skip();
+    how h = {.io = LDS_IO_AUTO, .n_threads = 2, .dtype = LDS_F32, .is_cold = true, .n_brought = N_BROUGHT};
+    check_left(load_here, path, &h, N_BROUGHT);
+    outcome o;
+    assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
+    assert_string_equal(o.stats.source_reason, "partly in the page cache");
+    assert_true(!strcmp(o.stats.source, "direct") || o.stats.fallback);
+    check_zeros(&o);
+    forget(&o);
 }
 
 #if !defined(__SANITIZE_THREAD__)
@@ -635,19 +675,6 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
     assert_true(n_stalled > 0);
 }
 
-/* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
-static const char *sparse_file(void)
-{
-    const char *path = in_folder(folder, "sparse.safetensors");
-    const uint64_t nbytes = UINT64_C(64) << 20;
-    write_safetensors(
-        path, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[33554432],\"data_offsets\":[0,67108864]}}   ", NULL, 0);
-    struct stat st;
-    assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(truncate(path, st.st_size + (off_t)nbytes), 0);
-    return path;
-}
-
 static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **state)
 {
     (void)state;
@@ -680,10 +707,7 @@ static void mapped_pages_of_a_disk_come_in(void **state)
             faults_inject(FAULT_ADVICE, 0);
         assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
         assert_true(takes_advice || faults_disarm());
-        const lds_param *d = lds_network_find(o.network, "d");
-        const uint8_t *data = lds_param_data(d);
-        assert_int_equal(data[0], 0);
-        assert_memory_equal(data, data + 1, lds_param_nbytes(d) - 1);
+        check_zeros(&o);
         forget(&o);
     }
 }
@@ -708,6 +732,7 @@ int main(void)
         cmocka_unit_test(reads_that_fail_fail_the_load),
         cmocka_unit_test(reads_in_pieces_are_put_together),
         cmocka_unit_test(what_was_not_in_the_page_cache_is_let_go_of),
+        cmocka_unit_test(what_is_partly_in_the_page_cache_is_copied_and_read_past_it),
 #if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
 #endif
