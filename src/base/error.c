@@ -128,6 +128,11 @@ lds_status lds_fail_memory(lds_error *err, uint64_t nbytes)
                     (unsigned long long)nbytes);
 }
 
+lds_status lds_fail_cancelled(lds_error *err)
+{
+    return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
+}
+
 /* The end of text that is at most max bytes long and begins at a character. */
 static const char *tail(const char *text, size_t max)
 {

@@ -28,6 +28,9 @@ lds_status lds_fail_errno(lds_error *err, lds_status status, int os_errno, const
 /* LDS_ERR_MEMORY for nbytes that could not be had. */
 lds_status lds_fail_memory(lds_error *err, uint64_t nbytes);
 
+/* LDS_ERR_CANCELLED: a progress callback has asked for it. */
+lds_status lds_fail_cancelled(lds_error *err);
+
 /*
  * Put "<file>: <tensor>: " before the message of an error that has been filled; either may be NULL. Called
  * once, at the level that knows the names. Returns err->code, or status if err is NULL, so that it can end

@@ -298,10 +298,8 @@ static void tick_once(run *r)
     pthread_mutex_lock(&pool.lock);
     if (!stops)
         return;
-    if (!r->status) {
-        r->status = LDS_ERR_CANCELLED;
-        lds_fail(&r->error, LDS_ERR_CANCELLED, "cancelled by the progress callback");
-    }
+    if (!r->status)
+        r->status = lds_fail_cancelled(&r->error);
     atomic_store(&r->stop, true);
     r->is_done = true;
 }

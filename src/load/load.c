@@ -284,7 +284,7 @@ static lds_status execute(load *l, lds_error *err)
     end_phase(l, "check", &stats->check_seconds);
     LDS_TRY(finish_cache_entry(l, err));
     if (l->options->progress && tick(l))
-        return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
+        return lds_fail_cancelled(err);
     end_phase(l, "cache", &stats->cache_seconds);
     stats->seconds = (double)(l->lap_ns - l->started_ns) / 1e9;
     return LDS_OK;

@@ -108,6 +108,6 @@ lds_status lds_sync(int fd, int (*tick)(void *ctx), void *tick_ctx, lds_error *e
         syncing_free(s);
     }
     if (is_cancelled)
-        return lds_fail(err, LDS_ERR_CANCELLED, "cancelled by the progress callback");
+        return lds_fail_cancelled(err);
     return result_of(why, err);
 }
