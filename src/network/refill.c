@@ -4,7 +4,8 @@
  * fail. So all of it happens or none; the price is that old and new values exist at the same time.
  *
  * The blocks of all parameters are numbered through, and a worker takes the next number: large and small
- * parameters then keep all workers busy to the end.
+ * parameters then keep all workers busy to the end. What would be no more than one block is not worth a team: the
+ * calling thread has written it before another had begun, or a tick was due.
  */
 #include "src/network/refill.h"
 
@@ -33,6 +34,7 @@ typedef struct refill {
     uint64_t values_nbytes; /* of the arena's, without the gaps */
     _Atomic uint64_t done_nbytes;
     uint64_t n_blocks;
+    uint64_t numel; /* of all blocks */
     atomic_uint_fast64_t next_block;
     atomic_bool give_way;
 } refill;
@@ -40,6 +42,7 @@ typedef struct refill {
 static void number_blocks(refill *r, lds_fill *fill)
 {
     fill->first_block = r->n_blocks;
+    r->numel += fill->param->numel;
     r->n_blocks += fill->param->numel / BLOCK_ELEMENTS + (fill->param->numel % BLOCK_ELEMENTS != 0);
 }
 
@@ -57,8 +60,7 @@ static const lds_fill *fill_of(const refill *r, uint64_t block)
     return &r->fills[low];
 }
 
-/* Returns its bytes. */
-static uint64_t write_block(const refill *r, uint64_t block)
+static void write_block(refill *r, uint64_t block)
 {
     const lds_fill *f = fill_of(r, block);
     const lds_param *param = f->param;
@@ -71,7 +73,7 @@ static uint64_t write_block(const refill *r, uint64_t block)
             dst, param->data + first / 8 * lds_dtype_bits(param->dtype), (size_t)n);
     else
         lds_init_fill(param, f->dtype, dst, r->how.seed, first, n);
-    return n * lds_dtype_bits(f->dtype) / 8;
+    atomic_fetch_add_explicit(&r->done_nbytes, n * lds_dtype_bits(f->dtype) / 8, memory_order_relaxed);
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
@@ -82,14 +84,27 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
         uint64_t block = atomic_fetch_add_explicit(&r->next_block, 1, memory_order_relaxed);
         if (block >= r->n_blocks)
             break;
-        uint64_t nbytes = write_block(r, block);
-        atomic_fetch_add_explicit(&r->done_nbytes, nbytes, memory_order_relaxed);
+        write_block(r, block);
     }
     return LDS_OK;
 }
 
+/* As a team does it, the tick at the end included. */
+static lds_status write_few(refill *r, lds_error *err)
+{
+    for (uint64_t block = 0; block < r->n_blocks; block++)
+        write_block(r, block);
+    return r->how.tick && r->how.tick(r->how.tick_ctx) ? lds_fail_cancelled(err) : LDS_OK;
+}
+
 static lds_status write_blocks(refill *r, lds_error *err)
 {
+    if (!r->n_blocks)
+        return LDS_OK;
+    if (r->numel <= BLOCK_ELEMENTS)
+        return write_few(r, err);
+    if (!r->how.n_threads)
+        r->how.n_threads = lds_threads_available();
     lds_team team = {work, r, r->how.tick, r->how.tick_ctx, &r->give_way};
     atomic_init(&r->next_block, 0);
     atomic_init(&r->give_way, false);
@@ -102,7 +117,7 @@ lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, const
     refill r = {.fills = fills, .n_fills = n_fills, .how = *how, .memory = memory};
     for (size_t i = 0; i < n_fills; i++)
         number_blocks(&r, &fills[i]);
-    return n_fills ? write_blocks(&r, err) : LDS_OK;
+    return write_blocks(&r, err);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -154,9 +169,7 @@ static lds_status run(refill *r, lds_error *err)
     lds_storage *arena;
     LDS_TRY(lds_storage_new(&arena, r->nbytes, NULL, err));
     r->memory = arena->data;
-    /* Asking how many threads there may be takes longer than a dtype without values. */
-    r->how.n_threads = r->n_blocks ? lds_threads_available() : 0;
-    lds_status status = r->n_blocks ? write_blocks(r, err) : LDS_OK;
+    lds_status status = write_blocks(r, err);
     if (!status)
         place_params(r, arena);
     lds_storage_release(arena);

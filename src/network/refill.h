@@ -28,7 +28,7 @@ typedef struct lds_fill {
 /* How initial values are made. */
 typedef struct lds_fill_how {
     uint64_t seed;
-    uint32_t n_threads;
+    uint32_t n_threads;     /* most; 0 for as many as there may be */
     int (*tick)(void *ctx); /* as in lds_team, or NULL */
     void *tick_ctx;
 } lds_fill_how;

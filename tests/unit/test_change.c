@@ -1,10 +1,11 @@
 /*
- * Changes of a network's values (init, to, set_dtype) while somebody watches: what progress is told, and that one
- * which is cancelled, in the middle or at the very end, has changed nothing.
+ * Changes of a network's values (init, to, set_dtype) while somebody watches: what progress is told, that one
+ * which is cancelled, in the middle or at the very end, has changed nothing, and that few values cost no thread.
  *
  * The middle is made by standing in for the kernel that both ways to write values end in: it waits until the callback
  * has been called, and the callback until somebody waits.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,7 +19,7 @@
 #include "loadstone.h"
 #include "src/dtype/convert.h"
 
-enum { N_LARGE = 3 << 20, N_SMALL = 3, SEED = 7 };
+enum { N_LARGE = 3 << 20, N_FEW = 1000, N_SMALL = 3, SEED = 7 };
 
 typedef enum change { INIT, TO, SET_DTYPE, N_CHANGES } change;
 
@@ -55,6 +56,17 @@ lds_convert_fn __wrap_lds_convert_kernel(lds_dtype dst, lds_dtype src);
 lds_convert_fn __wrap_lds_convert_kernel(lds_dtype dst, lds_dtype src)
 {
     return real_kernel && src == LDS_F32 ? waiting_kernel : __real_lds_convert_kernel(dst, src);
+}
+
+static int n_started; /* threads */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+{
+    n_started++;
+    return __real_pthread_create(thread, attr, run, arg);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -171,8 +183,9 @@ static void a_change_can_be_cancelled_at_the_end(void **state)
     (void)state;
     for (change what = INIT; what < N_CHANGES; what++) {
         watcher w = {.cancels = true};
-        cancel(what, 1, &w); /* one call, usually when both values are there */
+        cancel(what, N_FEW, &w);
         assert_int_equal(w.n_calls, 1);
+        assert_int_equal(w.last.done_nbytes, w.last.total_nbytes);
     }
 }
 
@@ -191,6 +204,24 @@ static void progress_is_told_of_all_new_values(void **state)
         w = (watcher){0};
         assert_int_equal(make(what, net, &options, NULL), LDS_OK); /* there is nothing left to change */
         assert_int_equal(w.n_calls, 0);
+        lds_network_free(net);
+    }
+}
+
+static void few_values_are_written_without_a_thread(void **state)
+{
+    (void)state;
+    for (change what = INIT; what < N_CHANGES; what++) {
+        const uint64_t expected[] = {4 * (N_FEW + N_SMALL), 2 * (N_FEW + N_SMALL), 2 * N_FEW};
+        lds_network *net = ready_for(what, N_FEW);
+        watcher w = {0};
+        lds_change_options options = watched_by(&w);
+        n_started = 0;
+        assert_int_equal(make(what, net, &options, NULL), LDS_OK);
+        assert_int_equal(n_started, 0);
+        assert_int_equal(w.n_calls, 1);
+        assert_int_equal(w.last.done_nbytes, expected[what]);
+        assert_int_equal(w.last.total_nbytes, expected[what]);
         lds_network_free(net);
     }
 }
@@ -224,6 +255,7 @@ int main(void)
         cmocka_unit_test(a_change_can_be_cancelled_in_the_middle),
         cmocka_unit_test(a_change_can_be_cancelled_at_the_end),
         cmocka_unit_test(progress_is_told_of_all_new_values),
+        cmocka_unit_test(few_values_are_written_without_a_thread),
         cmocka_unit_test(options_have_a_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
