@@ -169,3 +169,13 @@ lds_status lds_error_context(lds_error *err, lds_status status, const char *file
     drop_cut_characters(err->message + n);
     return err->code;
 }
+
+lds_status lds_error_take(lds_error *err, lds_status status, const lds_error *from)
+{
+    if (err) {
+        size_t struct_size = err->struct_size;
+        *err = *from;
+        err->struct_size = struct_size;
+    }
+    return status;
+}

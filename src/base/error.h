@@ -38,6 +38,9 @@ lds_status lds_fail_cancelled(lds_error *err);
  */
 lds_status lds_error_context(lds_error *err, lds_status status, const char *file, const char *tensor);
 
+/* Put into *err, which may be NULL, what another call filled *from with, its size aside. Returns status. */
+lds_status lds_error_take(lds_error *err, lds_status status, const lds_error *from);
+
 /* How many bytes of text to show in a message: what fits, to the end of a character. */
 static inline int lds_text_shown(const char *text, size_t nbytes)
 {

@@ -376,14 +376,8 @@ lds_status lds_team_run(const lds_team *team, uint64_t n_tasks, uint32_t n_threa
         for (uint32_t i = 0; i < r.n_members; i++)
             if (r.members[i].state == ENDED)
                 pthread_join(r.members[i].thread, NULL);
-        status = r.status;
     }
     free(r.members);
     pthread_cond_destroy(&r.changed);
-    if (r.status && err) {
-        size_t size = err->struct_size;
-        *err = r.error;
-        err->struct_size = size;
-    }
-    return status;
+    return r.status ? lds_error_take(err, r.status, &r.error) : status;
 }

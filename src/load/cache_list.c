@@ -50,7 +50,7 @@ static lds_status open_folder(lds_cache_dir *folder, bool *is_there, const char 
     *is_there = !status;
     if (status == LDS_ERR_NOT_FOUND && folder->path)
         return LDS_OK;
-    return status ? lds_fail(err, status, "%s", problem.message) : LDS_OK;
+    return status ? lds_error_take(err, status, &problem) : LDS_OK;
 }
 
 lds_status lds_cache_list_new(lds_cache_list **list, const char *dir, lds_error *err)

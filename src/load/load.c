@@ -249,7 +249,7 @@ static lds_status finish_cache_entry(load *l, lds_error *err)
     lds_status status =
         lds_cache_write_finish(l->cache.write, l->transfers.tick, l->transfers.tick_ctx, &problem);
     if (status == LDS_ERR_CANCELLED)
-        return lds_fail(err, status, "%s", problem.message);
+        return lds_error_take(err, status, &problem);
     return status ? note_not_stored(l, &problem, err) : lds_report_note_cache(l->plan->report, err, "stored");
 }
 

@@ -370,12 +370,9 @@ lds_status lds_builder_finish(lds_network **network, lds_builder *builder, lds_e
 {
     *network = NULL;
     lds_status status = builder->status;
-    if (status && err) {
-        size_t struct_size = err->struct_size;
-        *err = builder->error;
-        err->struct_size = struct_size;
-    }
-    if (!status) {
+    if (status) {
+        lds_error_take(err, status, &builder->error);
+    } else {
         lds_network *net = builder->network;
         for (size_t i = 0; i < net->n_params; i++)
             net->params[i].tied_to = builder->roots[i] == i ? NULL : &net->params[builder->roots[i]];

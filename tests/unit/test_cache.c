@@ -703,8 +703,12 @@ static void options_are_checked(void **state)
     assert_string_equal(err.message, "options: what a cache has is mapped, which io does not allow");
     lds_network_free(network);
     lds_cache_list *list;
-    assert_int_equal(lds_cache_list_new(&list, in_folder(folder, "m.safetensors"), &err), LDS_ERR_IO);
+    const char *file = in_folder(folder, "m.safetensors");
+    assert_int_equal(lds_cache_list_new(&list, file, &err), LDS_ERR_IO);
     assert_null(list);
+    assert_int_equal(err.os_errno, ENOTDIR);
+    assert_int_equal(err.file_nbytes, strlen(file));
+    assert_int_equal(err.struct_size, sizeof err);
 }
 
 int main(void)
