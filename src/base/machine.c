@@ -12,7 +12,7 @@
 
 #include "src/base/cgroup.h"
 
-enum { MAX_THREADS = 1024, MAX_RANKS = 65536 };
+enum { MAX_RANKS = 65536 };
 
 /* Processors in the affinity mask, 0 if the kernel does not say. */
 static uint32_t affinity_count(void)
@@ -67,7 +67,7 @@ uint32_t lds_threads_available_in(const char *root)
     uint64_t quota = lds_cgroup_quota(root);
     if (quota != UINT64_MAX && quota / 1000 / ranks < n)
         n = quota / 1000 / ranks;
-    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
+    return n < 1 ? 1 : n > LDS_MAX_THREADS ? LDS_MAX_THREADS : (uint32_t)n;
 }
 
 uint32_t lds_threads_available(void)

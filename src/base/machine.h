@@ -5,9 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Threads that a call may be told to use. */
+enum { LDS_MAX_THREADS = 1024 };
+
 /*
  * The processors that this process may use: its affinity mask, cut by the control groups' CPU quota and divided
- * among the ranks on this host that MPI, torchrun, Slurm or MindSpore announce in the environment. At least 1.
+ * among the ranks on this host that MPI, torchrun, Slurm or MindSpore announce in the environment. 1 to
+ * LDS_MAX_THREADS.
  */
 uint32_t lds_threads_available(void);
 

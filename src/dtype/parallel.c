@@ -15,7 +15,6 @@ enum {
     BLOCK_ELEMENTS = 1 << 17,
     THREAD_NBYTES = 8 << 20, /* read and written, that are worth another thread */
     CACHE_NBYTES = 32 << 20, /* read and written, of which little is still in cache at the end */
-    MAX_THREADS = 1024
 };
 
 typedef struct conversion {
@@ -109,8 +108,8 @@ lds_status lds_convert_parallel(void *dst, lds_dtype dst_dtype, const void *src,
         .n = n,
         .n_blocks = n / BLOCK_ELEMENTS + (n % BLOCK_ELEMENTS != 0),
     };
-    if (n_threads > MAX_THREADS)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "expected at most %d threads, found %u", MAX_THREADS,
+    if (n_threads > LDS_MAX_THREADS)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "expected at most %d threads, found %u", LDS_MAX_THREADS,
                         n_threads);
     uint64_t nbytes = (uint64_t)n * (c.dst_size + c.src_size); /* memory holds it: no overflow */
     c.streams = nbytes > CACHE_NBYTES && dst != src && is_present(dst, (uint64_t)n * c.dst_size);

@@ -3,7 +3,7 @@
 #include "src/base/options.h"
 #include "src/plan/plan.h"
 
-enum { MIN_WINDOW_NBYTES = 64 << 10 /* a thread */, WINDOW_NBYTES = 64 << 20, MAX_THREADS = 1024 };
+enum { MIN_WINDOW_NBYTES = 64 << 10 /* a thread */, WINDOW_NBYTES = 64 << 20 };
 
 static const lds_load_options defaults = {
     .struct_size = sizeof(lds_load_options),
@@ -36,9 +36,9 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
                         lds_dtype_name(checked->dtype) ? lds_dtype_name(checked->dtype) : "an unknown one");
     if ((unsigned)checked->io > LDS_IO_DIRECT)
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: io has no value %d", (int)checked->io);
-    if (checked->n_threads > MAX_THREADS)
-        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u", MAX_THREADS,
-                        checked->n_threads);
+    if (checked->n_threads > LDS_MAX_THREADS)
+        return lds_fail(err, LDS_ERR_ARGUMENT, "options: expected at most %d threads, found %u",
+                        LDS_MAX_THREADS, checked->n_threads);
     LDS_TRY(check_globs("names", checked->names, checked->n_names, err));
     LDS_TRY(check_globs("keep_f32", checked->keep_f32, checked->n_keep_f32, err));
     if (checked->allocator && (!checked->allocator->alloc || !checked->allocator->free))
