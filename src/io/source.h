@@ -16,9 +16,6 @@
 #include "src/network/storage.h"
 #include "src/plan/policy.h"
 
-/* What direct reads need offsets, lengths and addresses to be multiples of: enough for all disks there are. */
-enum { LDS_DIRECT_NBYTES = 4096, LDS_MAX_DEPTH = 64 };
-
 /* Of a read of which is known what was in the page cache: longer ones leave there what they brought in. */
 enum { LDS_MAX_PAGES = (4 << 20) / 4096 + 1 };
 

@@ -12,7 +12,7 @@
 #include "src/dtype/dtype.h"
 
 /* Beside stretches: a cache line, and the widest vector. */
-enum { ALIGNMENT = 64, UNIT_NBYTES = 4096, MIN_STRETCH_NBYTES = 1 << 20 };
+enum { ALIGNMENT = 64, MIN_STRETCH_NBYTES = 1 << 20 };
 
 static lds_status take(lds_plan *plan, lds_target *target, lds_error *err)
 {
@@ -55,10 +55,10 @@ static size_t stretch_at(const lds_plan *plan, size_t first, uint64_t *end)
 static lds_status take_stretch(lds_plan *plan, size_t first, size_t n, uint64_t end, lds_error *err)
 {
     uint64_t begin = plan->runs[first].file_offset;
-    uint64_t base = lds_align_up(plan->arena_nbytes, UNIT_NBYTES) + begin % UNIT_NBYTES;
-    if (!lds_add(base, end - begin + UNIT_NBYTES, &plan->arena_nbytes))
+    uint64_t base = lds_align_up(plan->arena_nbytes, LDS_DIRECT_NBYTES) + begin % LDS_DIRECT_NBYTES;
+    if (!lds_add(base, end - begin + LDS_DIRECT_NBYTES, &plan->arena_nbytes))
         return lds_fail_memory(err, UINT64_MAX);
-    plan->arena_nbytes &= ~(uint64_t)(UNIT_NBYTES - 1);
+    plan->arena_nbytes &= ~(uint64_t)(LDS_DIRECT_NBYTES - 1);
     for (size_t r = first; r < first + n; r++) {
         lds_target *target = &plan->targets[plan->runs[r].target];
         target->offset = base + (plan->runs[r].file_offset - begin);

@@ -23,12 +23,10 @@ enum {
 };
 
 /* A direct read is of whole units, and so takes in up to one beside its block at each end. */
-enum { UNIT_NBYTES = 4096, MARGINS_NBYTES = 2 * UNIT_NBYTES };
+enum { MARGINS_NBYTES = 2 * LDS_DIRECT_NBYTES };
 
-enum {
-    MAX_DEPTH = 64,               /* reads of one thread that are under way */
-    ALWAYS_FREE_NBYTES = 64 << 20 /* of memory, on any machine: not worth asking */
-};
+/* Of memory, on any machine: not worth asking. */
+enum { ALWAYS_FREE_NBYTES = 64 << 20 };
 
 /* ------------------------------------------------------------------------------------------------------- */
 
@@ -206,7 +204,7 @@ static void size_reads(placer *pl)
     if (fair < FAIR_BLOCK_NBYTES || plan->choice.is_remote)
         fair = FAIR_BLOCK_NBYTES;
     fair = fair < BLOCK_NBYTES ? fair : BLOCK_NBYTES;
-    plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(UNIT_NBYTES - 1);
+    plan->block_nbytes = (share < fair ? share : fair) & ~(uint64_t)(LDS_DIRECT_NBYTES - 1);
     plan->max_threads = pl->options->n_threads;
     uint64_t n_blocks = (stats->read_nbytes + plan->block_nbytes - 1) / plan->block_nbytes;
     n_blocks += !n_blocks;
@@ -215,7 +213,7 @@ static void size_reads(placer *pl)
     uint64_t depth = (share + MARGINS_NBYTES) / (plan->block_nbytes + MARGINS_NBYTES);
     uint64_t per_thread = n_blocks / plan->n_threads;
     depth = depth < per_thread ? depth : per_thread;
-    plan->depth = depth < 1 ? 1 : depth < MAX_DEPTH ? (uint32_t)depth : MAX_DEPTH;
+    plan->depth = depth < 1 ? 1 : depth < LDS_MAX_DEPTH ? (uint32_t)depth : LDS_MAX_DEPTH;
 }
 
 static const char *source_name(bool is_mapped, bool is_read, lds_source_kind kind)

@@ -10,6 +10,12 @@ typedef enum lds_source_kind {
     LDS_SOURCE_DIRECT /* past the page cache, many at once */
 } lds_source_kind;
 
+/* What direct reads need offsets, lengths and addresses to be multiples of: enough for all disks there are. */
+enum { LDS_DIRECT_NBYTES = 4096 };
+
+/* Reads of one thread that are under way, at most. */
+enum { LDS_MAX_DEPTH = 64 };
+
 typedef struct lds_policy_facts {
     lds_io asked;
     lds_fs fs;              /* the slowest of those that the files are on */
