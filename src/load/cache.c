@@ -9,6 +9,8 @@
 
 #include <sys/stat.h>
 
+#include "src/plan/layout.h"
+
 #define DEFAULT_MAX_NBYTES (UINT64_C(64) << 30)
 
 static bool converts(const lds_plan *plan)
@@ -79,21 +81,13 @@ static lds_status strip(lds_plan *plan, lds_error *err)
     uint32_t *moved;
     size_t n_targets = 0, n_runs = 0;
     LDS_TRY(lds_calloc(&moved, plan->n_targets, sizeof *moved, err));
-    plan->stats.peak_nbytes -= plan->arena_nbytes;
-    plan->arena_nbytes = 0;
     for (size_t i = 0; i < plan->n_targets; i++) {
-        lds_target t = plan->targets[i];
         moved[i] = UINT32_MAX;
-        if (lds_cache_keeps(&t))
+        if (lds_cache_keeps(&plan->targets[i]))
             continue;
-        if (t.place == LDS_PLACE_INIT) {
-            t.offset = plan->arena_nbytes;
-            plan->arena_nbytes = lds_align_up(t.offset + t.nbytes + !t.nbytes, 64);
-        }
         moved[i] = (uint32_t)n_targets;
-        plan->targets[n_targets++] = t;
+        plan->targets[n_targets++] = plan->targets[i];
     }
-    plan->stats.peak_nbytes += plan->arena_nbytes;
     for (size_t r = 0; r < plan->n_runs; r++) {
         lds_run run = plan->runs[r];
         run.target = moved[run.target];
@@ -105,6 +99,10 @@ static lds_status strip(lds_plan *plan, lds_error *err)
     plan->n_targets = n_targets;
     plan->n_runs = n_runs;
     free(moved);
+    plan->stats.peak_nbytes -= plan->arena_nbytes;
+    plan->arena_nbytes = 0;
+    LDS_TRY(lds_plan_lay_out(plan, err));
+    plan->stats.peak_nbytes += plan->arena_nbytes;
     return LDS_OK;
 }
 
