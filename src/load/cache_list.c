@@ -1,4 +1,5 @@
 /* What callers may do with a cache's folder: look what is in it, and make it smaller. */
+#include "src/base/options.h"
 #include "src/load/cache_entry.h"
 
 typedef struct listed {
@@ -81,8 +82,7 @@ void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_cache_en
 {
     const listed *l = &list->entries[i];
     lds_cache_entry e = {sizeof e, l->path, l->source, l->nbytes, l->used_seconds};
-    memcpy((char *)entry + sizeof(size_t), (char *)&e + sizeof(size_t),
-           (entry->struct_size < sizeof e ? entry->struct_size : sizeof e) - sizeof(size_t));
+    lds_options_export(entry, entry->struct_size, &e, sizeof e);
 }
 
 void lds_cache_list_free(lds_cache_list *list)
