@@ -63,7 +63,7 @@ static const lds_file *file_of(const queue *q, const lds_block *block)
     return &q->transfers->plan->checkpoint->files[block->file];
 }
 
-/* The name of the tensor at a block's beginning, for messages. */
+/* The file, and the tensor at the block's beginning, are put before the message. */
 static lds_status fail_in_block(const queue *q, const lds_block *block, lds_status status, lds_error *err)
 {
     const lds_plan *plan = q->transfers->plan;
@@ -117,7 +117,6 @@ lds_status lds_transfers_prefetch(lds_transfers *transfers, lds_error *err)
 
 typedef struct reading {
     queue *q;
-    lds_input *input;
     lds_reader *reader;
     claim claim;
     uint64_t read_ns, convert_ns;
@@ -246,7 +245,7 @@ static lds_status aim(const reading *r, lds_read *read, const lds_block *block, 
     }
     const destination d = destination_of(t, block);
     size_t into_unit = block->offset % LDS_DIRECT_NBYTES;
-    bool is_direct = lds_input_is_direct(r->input, block->file);
+    bool is_direct = lds_input_is_direct(r->q->input, block->file);
     read->has_margins = d.is_in_stretch && (uintptr_t)d.data % LDS_DIRECT_NBYTES == into_unit;
     read->storage = d.is_arenas && !t->is_callers_arena ? t->arena : NULL;
     read->data = d.data;
@@ -333,7 +332,7 @@ static void count_in(queue *q)
 static lds_status read_worker(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
     queue *q = ctx;
-    reading r = {.q = q, .input = q->input, .lane = lane_of(q->transfers, worker)};
+    reading r = {.q = q, .lane = lane_of(q->transfers, worker)};
     LDS_TRY(lds_reader_open(&r.reader, q->input, err));
     count_in(q);
     lds_status status = read_blocks(&r, stop, err);
