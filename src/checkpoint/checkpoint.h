@@ -93,6 +93,9 @@ lds_status lds_file_check_unchanged(const lds_file *file, lds_error *err);
  */
 lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds_error *err);
 
+/* The error of nbytes at offset that could not be read: why, or 0 if the file ends there. Returns the status. */
+lds_status lds_file_fail_read(size_t nbytes, uint64_t offset, int os_errno, lds_error *err);
+
 /*
  * How many of nbytes at offset of a file are in the page cache: counted where the kernel counts (6.5), else
  * estimated from a sample, and 0 if it does not say.

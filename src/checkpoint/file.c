@@ -96,6 +96,18 @@ lds_status lds_file_check_unchanged(const lds_file *file, lds_error *err)
     return status ? lds_error_context(err, status, file->path, NULL) : LDS_OK;
 }
 
+lds_status lds_file_fail_read(size_t nbytes, uint64_t offset, int os_errno, lds_error *err)
+{
+    if (!os_errno)
+        return lds_fail_at(err, LDS_ERR_CHANGED, offset,
+                           "changed since it was opened: expected %zu more bytes, found the end", nbytes);
+    lds_status status = lds_fail_errno(err, LDS_ERR_IO, os_errno, "%zu bytes at byte %llu cannot be read",
+                                       nbytes, (unsigned long long)offset);
+    if (err)
+        err->offset = offset;
+    return status;
+}
+
 lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds_error *err)
 {
     uint8_t *to = data;
@@ -103,18 +115,8 @@ lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds
         ssize_t n = pread(fd, to, nbytes, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            int os_errno = errno;
-            lds_status status =
-                lds_fail_errno(err, LDS_ERR_IO, os_errno, "%zu bytes at byte %llu cannot be read", nbytes,
-                               (unsigned long long)offset);
-            if (err)
-                err->offset = offset;
-            return status;
-        }
-        if (!n)
-            return lds_fail_at(err, LDS_ERR_CHANGED, offset,
-                               "changed since it was opened: expected %zu more bytes, found the end", nbytes);
+        if (n <= 0)
+            return lds_file_fail_read(nbytes, offset, n ? errno : 0, err);
         to += n;
         offset += (uint64_t)n;
         nbytes -= (size_t)n;

@@ -435,17 +435,7 @@ bool lds_reader_submit(lds_reader *reader, lds_read *read)
 static lds_status verdict(const lds_read *read, lds_error *err)
 {
     size_t left = (size_t)(read->offset + read->nbytes - read->at);
-    if (!left)
-        return LDS_OK;
-    if (!read->os_errno)
-        return lds_fail_at(err, LDS_ERR_CHANGED, read->at,
-                           "changed since it was opened: expected %zu more bytes, found the end", left);
-    lds_status status =
-        lds_fail_errno(err, LDS_ERR_IO, read->os_errno, "%zu bytes at byte %llu cannot be read", left,
-                       (unsigned long long)read->at);
-    if (err)
-        err->offset = read->at;
-    return status;
+    return left ? lds_file_fail_read(left, read->at, read->os_errno, err) : LDS_OK;
 }
 
 static lds_read *take_done(lds_reader *reader, const atomic_bool *stop)
