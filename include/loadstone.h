@@ -368,7 +368,7 @@ typedef struct lds_pool_stats {
 
 /*
  * Make an empty pool that keeps at most max_nbytes idle, 0 for any number; the rest goes back to the system. On
- * failure *pool is NULL.
+ * failure, which is LDS_ERR_MEMORY, *pool is NULL.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_pool_create(lds_pool **pool, uint64_t max_nbytes, lds_error *err);
 
@@ -563,7 +563,8 @@ LDS_API LDS_MUST_CHECK lds_status lds_param_set_dtype(lds_param *param, lds_dtyp
  * size. The contents count as the parameter's values. A later load writes into this very memory instead of
  * taking new storage; if it fails after it began to write, the parameter is without storage. release, which
  * may be NULL, is called with ctx and data when the last reference has gone, from whichever thread drops it.
- * data = NULL takes the storage away. On failure nothing has changed and release is not called.
+ * data = NULL takes the storage away. On failure nothing has changed and release is not called: LDS_ERR_ARGUMENT
+ * for another size or alignment, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_param_bind(lds_param *param, void *data, uint64_t nbytes,
                                                  void (*release)(void *ctx, void *data), void *ctx,
@@ -593,7 +594,10 @@ typedef struct lds_builder lds_builder;
 /* A place in the nesting of scopes and default dtypes, to come back to. */
 typedef uint32_t lds_scope;
 
-/* dtype is the default dtype to begin with. On failure *builder is NULL. */
+/*
+ * dtype is the default dtype to begin with. On failure *builder is NULL: LDS_ERR_ARGUMENT if it is no dtype,
+ * LDS_ERR_MEMORY.
+ */
 LDS_API LDS_MUST_CHECK lds_status lds_builder_new(lds_builder **builder, lds_dtype dtype, lds_error *err);
 
 /*
@@ -1005,9 +1009,9 @@ LDS_API void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_
 LDS_API void lds_cache_list_free(lds_cache_list *list);
 
 /*
- * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. Processes that have an
- * entry mapped keep it. *removed_nbytes, unless it is NULL, is how much went. Any process may use the folder
- * meanwhile, for other files, too: those stay.
+ * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. dir, and the errors, are
+ * those of lds_cache_list_new. Processes that have an entry mapped keep it. *removed_nbytes, unless it is NULL, is
+ * how much went, on failure 0. Any process may use the folder meanwhile, for other files, too: those stay.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes,
                                                  uint64_t *removed_nbytes, lds_error *err);
