@@ -388,16 +388,24 @@ static lds_status read_all(queue *q, lds_error *err)
     return status;
 }
 
-/* Over a network many small requests do better, and a first use that waits for 4 MiB is long. */
+/*
+ * Not over a network, where many small requests do better; nor for a few tensors among others, since a first use that
+ * brings in 4 MiB would bring in those, too.
+ */
 static bool fault_by_huge_pages(const lds_transfers *t)
 {
     const lds_checkpoint *checkpoint = t->plan->checkpoint;
+    uint64_t span_nbytes = 0;
     for (size_t f = 0; f < checkpoint->n_files; f++) {
-        lds_storage *mapping = t->mappings[f];
-        if (mapping && (checkpoint->files[f].fs != LDS_FS_LOCAL ||
-                        !lds_map_fault_by_huge_pages(mapping->data, mapping->nbytes)))
+        if (t->mappings[f] && checkpoint->files[f].fs != LDS_FS_LOCAL)
             return false;
+        span_nbytes += t->mappings[f] ? t->mappings[f]->nbytes : 0;
     }
+    if (t->plan->stats.mapped_nbytes < span_nbytes / 8 * 7)
+        return false;
+    for (size_t f = 0; f < checkpoint->n_files; f++)
+        if (t->mappings[f] && !lds_map_fault_by_huge_pages(t->mappings[f]->data, t->mappings[f]->nbytes))
+            return false;
     return true;
 }
 

@@ -712,6 +712,32 @@ static void mapped_pages_of_a_disk_come_in(void **state)
     }
 }
 
+/* Every other of 16 tensors of 8 MiB: what lies between them stays on the disk. */
+static void only_the_pages_of_what_is_loaded_come_in(void **state)
+{
+    (void)state;
+    enum { N_TENSORS = 16, TENSOR_NBYTES = 8 << 20, N_ALLOWED = 8 * 32 };
+    const char *path = in_folder(folder, "parts.safetensors");
+    char header[2048] = "{";
+    for (int i = 0; i < N_TENSORS; i++)
+        snprintf(header + strlen(header), 128,
+                 "%s\"%s%d\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? "," : "",
+                 i % 2 ? "not" : "d", i, TENSOR_NBYTES, i * TENSOR_NBYTES, (i + 1) * TENSOR_NBYTES);
+    strcat(header, "}");
+    write_safetensors(path, header, NULL, 0);
+    assert_int_equal(truncate(path, (off_t)(8 + strlen(header)) + (off_t)N_TENSORS * TENSOR_NBYTES), 0);
+    size_t n_pages;
+    evict(path);
+    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
+        skip();
+    outcome o;
+    how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true, .names = "d*"};
+    assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
+    assert_int_equal(o.stats.mapped_nbytes, N_TENSORS / 2 * TENSOR_NBYTES);
+    assert_in_range(count_cached(path, &n_pages), 0, N_TENSORS / 2 * TENSOR_NBYTES / 4096 + N_ALLOWED);
+    forget(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -738,6 +764,7 @@ int main(void)
 #endif
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
         cmocka_unit_test(mapped_pages_of_a_disk_come_in),
+        cmocka_unit_test(only_the_pages_of_what_is_loaded_come_in),
         cmocka_unit_test(a_disk_that_never_answers_keeps_no_mapping_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
