@@ -50,7 +50,7 @@ static inline const char *in_folder(const char *folder, const char *name)
     return path;
 }
 
-/* A safetensors file: the length of the header, the header as it is given, the data. */
+/* A safetensors file: the length of the header, the header as it is given, the data; of NULL, nbytes of a hole. */
 static inline void write_safetensors(const char *path, const char *header, const void *data, size_t nbytes)
 {
     uint64_t n = strlen(header);
@@ -59,8 +59,10 @@ static inline void write_safetensors(const char *path, const char *header, const
     for (int i = 0; i < 8; i++)
         fputc((int)(n >> 8 * i & 255), f);
     assert_int_equal(fwrite(header, 1, n, f), n);
-    assert_int_equal(nbytes ? fwrite(data, 1, nbytes, f) : 0, nbytes);
+    assert_int_equal(data ? fwrite(data, 1, nbytes, f) : nbytes, nbytes);
     assert_int_equal(fclose(f), 0);
+    if (!data)
+        assert_int_equal(truncate(path, (off_t)(8 + n + nbytes)), 0);
 }
 
 #endif

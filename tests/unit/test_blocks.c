@@ -31,8 +31,7 @@ static int set_up(void **state)
         strcat(header, " ");
     folder = make_folder();
     const char *path = in_folder(folder, "w.safetensors");
-    write_safetensors(path, header, NULL, 0);
-    assert_int_equal(truncate(path, (off_t)(8 + strlen(header) + nbytes)), 0);
+    write_safetensors(path, header, NULL, nbytes);
     return lds_checkpoint_open(&checkpoint, path, NULL, NULL);
 }
 

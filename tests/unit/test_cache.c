@@ -469,8 +469,7 @@ static lds_checkpoint *open_large(void)
     const char *path = in_folder(folder, "large.safetensors");
     snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[0,%d]}}",
              NBYTES / 2, NBYTES);
-    write_safetensors(path, header, NULL, 0);
-    assert_int_equal(truncate(path, (off_t)(8 + strlen(header) + NBYTES)), 0);
+    write_safetensors(path, header, NULL, NBYTES);
     assert_int_equal(lds_checkpoint_open(&large, path, NULL, NULL), LDS_OK);
     return large;
 }

@@ -776,8 +776,7 @@ static void more_than_free_memory_is_mapped_lazily(void **state)
     snprintf(text, sizeof text, "{\"w\":{\"dtype\":\"U8\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}}",
              (unsigned long long)nbytes, (unsigned long long)nbytes);
     const char *path = in_folder(folder, "large.safetensors");
-    write_safetensors(path, text, NULL, 0);
-    assert_int_equal(truncate(path, (off_t)(8 + strlen(text) + nbytes)), 0);
+    write_safetensors(path, text, NULL, nbytes);
     lds_checkpoint *ck = open_checkpoint(path);
     lds_network *net = own_network(ck, LDS_DTYPE_NONE);
     lds_load_options o = options_init();
