@@ -4,20 +4,15 @@
  * asked for, and fails what it offered.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#include "loadstone.h"
-#include "src/checkpoint/checkpoint.h"
 #include "tests/unit/faults.h"
-#include "tests/unit/support.h"
+#include "tests/unit/loads.h"
 
 enum { N_LARGE = 3000001, N_SMALL = 1001, N_PARAMS = 8 };
 
@@ -69,91 +64,6 @@ static int tear_down(void **state)
     free(bytes);
     remove_folder(folder);
     return 0;
-}
-
-/* Out of the page cache with it. */
-static void evict(const char *path)
-{
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    fdatasync(fd);
-    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
-    close(fd);
-}
-
-/* Bring the first n pages of a file in, and no others. */
-static void bring_in(const char *path, size_t n)
-{
-    char page[4096];
-    int fd = open(path, O_RDONLY);
-    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
-    for (size_t i = 0; i < n; i++)
-        assert_int_equal(pread(fd, page, sizeof page, (off_t)(i * sizeof page)), sizeof page);
-    close(fd);
-}
-
-typedef struct how {
-    lds_io io;
-    lds_dtype dtype;
-    uint32_t n_threads;
-    uint64_t window_nbytes;
-    size_t n_brought; /* pages into the page cache, first */
-    bool is_cold, is_bound, keep_cache, prefetch;
-    const char *names; /* or NULL */
-    double *asked;     /* for stop_soon(), or NULL */
-} how;
-
-typedef struct outcome {
-    lds_network *network;
-    lds_report_stats stats;
-    char *text;
-    uint8_t *bound;
-} outcome;
-
-static int stop_soon(void *ctx, const lds_progress *progress);
-
-static lds_status load(outcome *o, const char *path, const how *h, lds_error *err)
-{
-    lds_checkpoint *checkpoint;
-    lds_load_options options;
-    lds_report *report = NULL;
-    *o = (outcome){.stats.struct_size = sizeof o->stats};
-    assert_int_equal(lds_checkpoint_open(&checkpoint, path, NULL, NULL), LDS_OK);
-    if (h->is_cold) /* what was read ahead behind the header, too */
-        evict(path);
-    if (h->n_brought)
-        bring_in(path, h->n_brought);
-    assert_int_equal(lds_network_from_checkpoint(&o->network, checkpoint, h->dtype, NULL), LDS_OK);
-    if (h->is_bound) { /* 64 bytes from where a direct read could go */
-        lds_param *d = lds_network_find(o->network, "d");
-        o->bound = aligned_alloc(4096, lds_param_nbytes(d) / 4096 * 4096 + 8192);
-        assert_int_equal(lds_param_bind(d, o->bound + 64, lds_param_nbytes(d), NULL, NULL, NULL), LDS_OK);
-    }
-    lds_load_options_init(&options, sizeof options);
-    options.io = h->io;
-    options.n_threads = h->n_threads;
-    options.window_nbytes = h->window_nbytes;
-    options.keep_cache = h->keep_cache;
-    options.prefetch = h->prefetch;
-    options.progress = h->asked ? stop_soon : NULL;
-    options.progress_ctx = h->asked;
-    options.names = &h->names;
-    options.n_names = h->names ? 1 : 0;
-    lds_status status = lds_load(o->network, checkpoint, &options, &report, err);
-    if (!status) {
-        lds_report_get_stats(report, &o->stats);
-        o->text = strdup(lds_report_text(report));
-    }
-    lds_report_free(report);
-    lds_checkpoint_close(checkpoint);
-    return status;
-}
-
-static void forget(outcome *o)
-{
-    lds_network_free(o->network);
-    free(o->text);
-    free(o->bound);
 }
 
 static void check_same(const outcome *a, const outcome *b)
@@ -454,175 +364,6 @@ static void reads_in_pieces_are_put_together(void **state)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
-/* How many pages of a file the page cache has, and how many there are. */
-static size_t count_cached(const char *path, size_t *n_pages)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY);
-    assert_int_equal(fstat(fd, &st), 0);
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    long page_nbytes = sysconf(_SC_PAGESIZE);
-    *n_pages = (size_t)((st.st_size + page_nbytes - 1) / page_nbytes);
-    unsigned char *present = calloc(*n_pages, 1);
-    assert_int_equal(mincore(map, (size_t)st.st_size, present), 0);
-    size_t n = 0;
-    for (size_t i = 0; i < *n_pages; i++)
-        n += present[i] & 1;
-    munmap(map, (size_t)st.st_size);
-    free(present);
-    return n;
-}
-
-typedef bool load_function(const char *path, const how *h);
-
-static bool load_here(const char *path, const how *h)
-{
-    outcome o;
-    lds_status status = load(&o, path, h, NULL);
-    forget(&o);
-    return !status;
-}
-
-/*
- * The page cache has so many pages of the file after a load, or it is tried again: a busy kernel takes pages that
- * nobody let go of, and keeps some that it has in its hands just then.
- */
-static void check_left(load_function *load_it, const char *path, const how *h, size_t expected)
-{
-    enum { N_TRIES = 20, N_ALLOWED = 100 }; /* edges, shared by two reads */
-    size_t n_left, n_pages;
-    bool is_loaded;
-    for (int i = 0; i < N_TRIES; i++) {
-        is_loaded = load_it(path, h);
-        n_left = count_cached(path, &n_pages);
-        expected = expected < n_pages ? expected : n_pages - N_ALLOWED;
-        if (is_loaded && n_left >= expected && n_left <= expected + N_ALLOWED)
-            break;
-    }
-    assert_true(is_loaded);
-    assert_in_range(n_left, expected, expected + N_ALLOWED);
-}
-
-/* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
-static const char *sparse_file(void)
-{
-    const char *path = in_folder(folder, "sparse.safetensors");
-    write_safetensors(path,
-                      "{\"d\":{\"dtype\":\"BF16\",\"shape\":[33554432],\"data_offsets\":[0,67108864]}}   ",
-                      NULL, 64 << 20);
-    return path;
-}
-
-static void check_zeros(const outcome *o)
-{
-    const lds_param *d = lds_network_find(o->network, "d");
-    const uint8_t *data = lds_param_data(d);
-    assert_int_equal(data[0], 0);
-    assert_memory_equal(data, data + 1, lds_param_nbytes(d) - 1);
-}
-
-static void what_was_not_in_the_page_cache_is_let_go_of(void **state)
-{
-    (void)state;
-    enum { N_BROUGHT = 1000 };
-    const char *path = in_folder(folder, files[0]);
-    size_t n_pages;
-    evict(path);
-    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
-        skip(); /* a file system without a page cache of its own, or in memory */
-    how h = {.n_threads = 2, .dtype = LDS_F32, .is_cold = true};
-    for (h.io = LDS_IO_READ; h.io <= LDS_IO_DIRECT; h.io++)
-        for (int is_partly = 0; is_partly < 2; is_partly++) {
-            h.n_brought = is_partly ? N_BROUGHT : 0;
-            check_left(load_here, path, &h, h.n_brought);
-        }
-    how kept = {.io = LDS_IO_AUTO, .n_threads = 2, .dtype = LDS_F32, .is_cold = true, .keep_cache = true};
-    check_left(load_here, path, &kept, SIZE_MAX);
-    kept.keep_cache = false;
-    kept.prefetch = true;
-    check_left(load_here, path, &kept, SIZE_MAX);
-}
-
-static void what_is_partly_in_the_page_cache_is_copied_and_read_past_it(void **state)
-{
-    (void)state;
-    enum { N_BROUGHT = 8000 };
-    const char *path = sparse_file();
-    size_t n_pages;
-    evict(path);
-    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
-        skip();
-    how h = {.io = LDS_IO_AUTO, .n_threads = 2, .dtype = LDS_F32, .is_cold = true, .n_brought = N_BROUGHT};
-    check_left(load_here, path, &h, N_BROUGHT);
-    outcome o;
-    assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
-    assert_string_equal(o.stats.source_reason, "partly in the page cache");
-    assert_true(!strcmp(o.stats.source, "direct") || o.stats.fallback);
-    check_zeros(&o);
-    forget(&o);
-}
-
-#if !defined(__SANITIZE_THREAD__)
-/* Old kernels and emulators do not tell what they have at hand. */
-static bool has_nowait(const char *path)
-{
-    char byte;
-    struct iovec piece = {&byte, 1};
-    int fd = open(path, O_RDONLY);
-    bool ok = pread(fd, &byte, 1, 0) == 1 && preadv2(fd, &piece, 1, 0, RWF_NOWAIT) == 1;
-    close(fd);
-    return ok;
-}
-
-/* As a user who may only read the file: what the process sees of the page cache, and a load that lets go. */
-static bool load_as_nobody(const char *path, const how *h)
-{
-    enum { NOBODY = 65534 };
-    lds_file file;
-    if (setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY))
-        return false;
-    evict(path);
-    if (lds_file_open(&file, path, NULL) || !file.hides_cache)
-        return false;
-    uint64_t n_cached = lds_file_resident(&file, 0, file.identity.nbytes);
-    bring_in(path, (size_t)(file.identity.nbytes / 4096));
-    uint64_t n_brought = lds_file_resident(&file, 0, file.identity.nbytes);
-    bool is_seen = n_cached < file.identity.nbytes / 8 && n_brought > file.identity.nbytes / 8 * 7;
-    lds_file_close(&file);
-    return is_seen && load_here(path, h);
-}
-
-static bool load_in_child(const char *path, const how *h)
-{
-    pid_t child = fork();
-    if (!child)
-        _exit(load_as_nobody(path, h) ? 0 : 1);
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/*
- * All that such a process can ask is what a read finds that may not wait. Its pages are asked for nevertheless, and
- * a thread that is interrupted there finds them present afterwards, and leaves them: so not at every try.
- */
-static void what_belongs_to_others_is_let_go_of_too(void **state)
-{
-    (void)state;
-    const how h = {.io = LDS_IO_READ, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
-    const char *path = in_folder(folder, files[0]);
-    size_t n_pages;
-    evict(path);
-    if (getuid() || count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096 || !has_nowait(path))
-        skip(); /* nobody else to be, or no page cache */
-    assert_int_equal(chmod(folder, 0755), 0);
-    check_left(load_in_child, path, &h, 0);
-}
-#endif
-
-/* ------------------------------------------------------------------------------------------------------- */
-
 /* 0.1 s is what is promised; sanitizers, and machines that do something else besides, take theirs. */
 #define MAX_STOP_SECONDS 2.0
 
@@ -654,8 +395,11 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
         double asked = -1;
         outcome o;
         lds_error err = LDS_ERROR_INIT;
-        how h = {
-            .io = LDS_IO_READ, .n_threads = 2, .dtype = i % 2 ? LDS_F32 : LDS_DTYPE_NONE, .asked = &asked};
+        how h = {.io = LDS_IO_READ,
+                 .n_threads = 2,
+                 .dtype = i % 2 ? LDS_F32 : LDS_DTYPE_NONE,
+                 .progress = stop_soon,
+                 .progress_ctx = &asked};
         faults_nowait(EAGAIN);
         faults_inject(FAULT_STALL, (uint64_t)i * 3 + 3); /* past the header */
         lds_status status = load(&o, in_folder(folder, files[0]), &h, &err);
@@ -672,6 +416,16 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
     assert_true(n_stalled > 0);
 }
 
+/* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
+static const char *sparse_file(void)
+{
+    const char *path = in_folder(folder, "sparse.safetensors");
+    write_safetensors(path,
+                      "{\"d\":{\"dtype\":\"BF16\",\"shape\":[33554432],\"data_offsets\":[0,67108864]}}   ",
+                      NULL, 64 << 20);
+    return path;
+}
+
 static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **state)
 {
     (void)state;
@@ -679,7 +433,8 @@ static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **sta
     for (uint64_t n = 1; n < 6; n += 2) {
         double asked = -1;
         outcome o;
-        how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true, .asked = &asked};
+        how h = {
+            .io = LDS_IO_MAP, .n_threads = 2, .is_cold = true, .progress = stop_soon, .progress_ctx = &asked};
         faults_inject(FAULT_STALL, n + 2); /* past the header */
         lds_status status = load(&o, path, &h, NULL);
         double took = now() - asked;
@@ -690,48 +445,6 @@ static void a_disk_that_never_answers_keeps_no_mapping_from_returning(void **sta
         forget(&o);
         usleep(100000);
     }
-}
-
-/* By huge pages, or where the kernel takes no advice by blocks, each of which it is told of. */
-static void mapped_pages_of_a_disk_come_in(void **state)
-{
-    (void)state;
-    const char *path = sparse_file();
-    for (int takes_advice = 0; takes_advice < 2; takes_advice++) {
-        outcome o;
-        how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true};
-        if (!takes_advice)
-            faults_inject(FAULT_ADVICE, 0);
-        assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
-        assert_true(takes_advice || faults_disarm());
-        check_zeros(&o);
-        forget(&o);
-    }
-}
-
-/* Every other of 16 tensors of 8 MiB: what lies between them stays on the disk. */
-static void only_the_pages_of_what_is_loaded_come_in(void **state)
-{
-    (void)state;
-    enum { N_TENSORS = 16, TENSOR_NBYTES = 8 << 20, N_ALLOWED = 8 * 32 };
-    const char *path = in_folder(folder, "parts.safetensors");
-    char header[2048] = "{";
-    for (int i = 0; i < N_TENSORS; i++)
-        snprintf(header + strlen(header), 128,
-                 "%s\"%s%d\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? "," : "",
-                 i % 2 ? "not" : "d", i, TENSOR_NBYTES, i * TENSOR_NBYTES, (i + 1) * TENSOR_NBYTES);
-    strcat(header, "}");
-    write_safetensors(path, header, NULL, (size_t)N_TENSORS * TENSOR_NBYTES);
-    size_t n_pages;
-    evict(path);
-    if (count_cached(path, &n_pages) || sysconf(_SC_PAGESIZE) != 4096)
-        skip();
-    outcome o;
-    how h = {.io = LDS_IO_MAP, .n_threads = 2, .is_cold = true, .names = "d*"};
-    assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
-    assert_int_equal(o.stats.mapped_nbytes, N_TENSORS / 2 * TENSOR_NBYTES);
-    assert_in_range(count_cached(path, &n_pages), 0, N_TENSORS / 2 * TENSOR_NBYTES / 4096 + N_ALLOWED);
-    forget(&o);
 }
 
 int main(void)
@@ -753,14 +466,7 @@ int main(void)
         cmocka_unit_test(reads_that_would_wait_are_handed_over),
         cmocka_unit_test(reads_that_fail_fail_the_load),
         cmocka_unit_test(reads_in_pieces_are_put_together),
-        cmocka_unit_test(what_was_not_in_the_page_cache_is_let_go_of),
-        cmocka_unit_test(what_is_partly_in_the_page_cache_is_copied_and_read_past_it),
-#if !defined(__SANITIZE_THREAD__)
-        cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
-#endif
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
-        cmocka_unit_test(mapped_pages_of_a_disk_come_in),
-        cmocka_unit_test(only_the_pages_of_what_is_loaded_come_in),
         cmocka_unit_test(a_disk_that_never_answers_keeps_no_mapping_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
