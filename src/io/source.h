@@ -61,8 +61,7 @@ typedef struct lds_input_options {
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
     bool is_resident;
-    bool
-        looks_first; /* a block that is in the page cache is copied from there, also by an input that is direct */
+    bool looks_first;     /* what the page cache has all of is copied from there, not read directly */
     bool has_huge_faults; /* lds_map_fault_by_huge_pages() was true for all mappings of files */
     bool keep_cache;      /* what is read stays in the page cache; else what was not there before does not */
 } lds_input_options;

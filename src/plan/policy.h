@@ -26,10 +26,9 @@ typedef struct lds_policy_facts {
 
 typedef struct lds_choice {
     lds_source_kind kind;
-    bool is_resident; /* most bytes are in the page cache */
-    bool
-        looks_first; /* what is in the page cache is copied from there, also where the rest is read past it */
-    bool is_remote;  /* a read is a round trip: many small ones at once are better than few large ones */
+    bool is_resident;   /* most bytes are in the page cache */
+    bool looks_first;   /* blocks that the page cache has are copied from there, whatever the kind */
+    bool is_remote;     /* a read is a round trip: many small ones at once are better than few large ones */
     const char *reason; /* a string constant */
 } lds_choice;
 

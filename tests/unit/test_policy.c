@@ -12,6 +12,7 @@ static void chooses(lds_source_kind kind, const char *reason, lds_policy_facts f
     lds_choice choice = lds_policy_choose(&facts);
     assert_int_equal(choice.kind, kind);
     assert_string_equal(choice.reason, reason);
+    assert_int_equal(choice.looks_first, strcmp(reason, "as asked") != 0);
 }
 
 static void what_is_asked_for_is_used(void **state)
