@@ -69,7 +69,7 @@ def parse_arguments():
     parser.add_argument("--build", type=Path, default=TREE / "build", help="the build directory")
     parser.add_argument("--work", type=Path, default=TREE / ".cache" / "bench", help="where files are kept")
     parser.add_argument("--quick", action="store_true", help="a smaller model; saved apart")
-    parser.add_argument("--rounds", type=int, help="how often each measurement is made (3; fresh at least 5)")
+    parser.add_argument("--rounds", type=int, help="of each measurement (3; 11 where memory decides)")
     parser.add_argument("--peer-python", type=Path, help="a Python that has bench/requirements.txt")
     parser.add_argument("--no-peers", action="store_true", help="leave the other loaders out")
     parser.add_argument("--json", type=Path, help="write all that is saved here, too")
