@@ -10,9 +10,14 @@ SOURCES = ("map", "read", "uring", "direct")  # that can be asked for
 LEFT_OUT = {"safetensors, NumPy, cold": "converts so slowly that the disk does not show"}
 
 
+def taken_nbytes(model, dst):
+    """The memory that a cold load takes: for the parameters, and of the page cache."""
+    return model.nbytes_as(dst) + model.nbytes
+
+
 def cold(group, src, dst):
     model, what = group.env.files.model(src), f"{src} -> {dst}, cold"
-    new = model.nbytes_as(dst) + model.nbytes  # the page cache takes memory, too
+    new = taken_nbytes(model, dst)
     options = {"cold": True, "memory_nbytes": new}
     best = group.add_disk(what, model)
     todo = list(best)
@@ -56,7 +61,9 @@ def store(group, src, dst):
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
     for state in ("hot", "cold"):
         what = f"{src} -> {dst}, {state}, kept for the next load"
-        options = {"cold": state == "cold", "memory_nbytes": model.nbytes_as(dst)}
+        is_cold = state == "cold"
+        memory = taken_nbytes(model, dst) if is_cold else model.nbytes_as(dst)
+        options = {"cold": is_cold, "memory_nbytes": memory}
         keep = [*load, "--cache", directory, "--store"]
         todo = group.add(what, "loadstone, storing", keep, [model.file], **options)
         todo += group.add(what, "loadstone", load, [model.file], **options)
