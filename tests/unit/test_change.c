@@ -189,19 +189,28 @@ static void a_change_can_be_cancelled_at_the_end(void **state)
     }
 }
 
+/* The network, changed; *w has been told of all new values, and n_started counts threads. */
+static lds_network *change_watched(change what, uint64_t n_large, watcher *w)
+{
+    const uint64_t expected[] = {4 * (n_large + N_SMALL), 2 * (n_large + N_SMALL), 2 * n_large};
+    lds_network *net = ready_for(what, n_large);
+    const lds_change_options options = watched_by(w);
+    n_started = 0;
+    assert_int_equal(make(what, net, &options, NULL), LDS_OK);
+    assert_int_equal(w->last.done_nbytes, expected[what]);
+    assert_int_equal(w->last.total_nbytes, expected[what]);
+    return net;
+}
+
 static void progress_is_told_of_all_new_values(void **state)
 {
     (void)state;
     for (change what = INIT; what < N_CHANGES; what++) {
-        const uint64_t expected[] = {4 * (N_LARGE + N_SMALL), 2 * (N_LARGE + N_SMALL), 2 * N_LARGE};
-        lds_network *net = ready_for(what, N_LARGE);
         watcher w = {0};
-        lds_change_options options = watched_by(&w);
-        assert_int_equal(make(what, net, &options, NULL), LDS_OK);
+        lds_network *net = change_watched(what, N_LARGE, &w);
         assert_true(w.n_calls > 0);
-        assert_int_equal(w.last.done_nbytes, expected[what]);
-        assert_int_equal(w.last.total_nbytes, expected[what]);
         w = (watcher){0};
+        const lds_change_options options = watched_by(&w);
         assert_int_equal(make(what, net, &options, NULL), LDS_OK); /* there is nothing left to change */
         assert_int_equal(w.n_calls, 0);
         lds_network_free(net);
@@ -212,16 +221,10 @@ static void few_values_are_written_without_a_thread(void **state)
 {
     (void)state;
     for (change what = INIT; what < N_CHANGES; what++) {
-        const uint64_t expected[] = {4 * (N_FEW + N_SMALL), 2 * (N_FEW + N_SMALL), 2 * N_FEW};
-        lds_network *net = ready_for(what, N_FEW);
         watcher w = {0};
-        lds_change_options options = watched_by(&w);
-        n_started = 0;
-        assert_int_equal(make(what, net, &options, NULL), LDS_OK);
+        lds_network *net = change_watched(what, N_FEW, &w);
         assert_int_equal(n_started, 0);
         assert_int_equal(w.n_calls, 1);
-        assert_int_equal(w.last.done_nbytes, expected[what]);
-        assert_int_equal(w.last.total_nbytes, expected[what]);
         lds_network_free(net);
     }
 }
