@@ -733,7 +733,8 @@ LDS_API LDS_MUST_CHECK lds_status lds_network_from_keymap(lds_network **network,
 typedef enum lds_io {
     LDS_IO_AUTO = 0, /* map what needs no conversion and lies on a local file system, read the rest in the way
                          that suits its file system, its size and the page cache; with an allocator, read
-                         everything into its memory */
+                         everything into its memory. What is converted and in the page cache is not copied:
+                         whoever opens the file for writing waits for a block then, by a lease of fcntl(2) */
     LDS_IO_MAP = 1,  /* map what needs no conversion, on any file system; read the rest as AUTO does */
     LDS_IO_READ = 2, /* read everything into new memory, by pread(2) */
     LDS_IO_URING = 3, /* the same by io_uring, through the page cache, many reads at once */
@@ -928,8 +929,8 @@ typedef struct lds_report_stats {
     uint64_t written_nbytes; /* bytes of new or the caller's memory that were filled */
     uint32_t n_threads;      /* most that read and converted at a time; 0 if nothing had to be read */
     /*
-     * "map", "read", "uring", "direct", "map+read", "map+uring", "map+direct", "cache", "map+cache", "cache+read",
-     * or "none" for an empty load; a string constant.
+     * "map", "read", "uring", "direct", "view" (converted from where the page cache has it), "map+" one of the last
+     * four, "cache", "map+cache", "cache+read", or "none" for an empty load; a string constant.
      */
     const char *source;
     const char *reason;        /* why mapped or read, one short phrase; a string constant */

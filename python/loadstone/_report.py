@@ -21,8 +21,8 @@ class Report:
         mapped_nbytes: bytes mapped in place.
         written_nbytes: bytes of new memory, or of yours, that were filled.
         n_threads: threads that worked; 0 if nothing had to be read.
-        source: "map", "read", "uring", "direct", "map+read", "map+uring", "map+direct", "cache", "map+cache",
-            "cache+read", or "none" for an empty load.
+        source: "map", "read", "uring", "direct", "view" (converted from where the page cache has it), "map+"
+            one of the last four, "cache", "map+cache", "cache+read", or "none" for an empty load.
         reason: why mapped or read, one short phrase.
         source_reason: why read in this way, one short phrase, or None.
         fallback: what the system did not offer, one short phrase, or None.

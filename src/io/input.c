@@ -49,12 +49,13 @@ void lds_input_fall_back(lds_input *input, const char *why)
  * A description of the load's own, since reading ahead is switched on and off with it: a copy of the checkpoint's
  * descriptor would share that with other loads. It does where the file may not be opened any more.
  */
-static lds_status open_buffered(int *fd, const lds_file *file, lds_error *err)
+static lds_status open_buffered(lds_input_file *opened, const lds_file *file, lds_error *err)
 {
-    *fd = lds_file_open_again(file, 0);
-    if (*fd < 0)
-        *fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
-    if (*fd >= 0)
+    opened->fd = lds_file_open_again(file, 0);
+    opened->is_shared = opened->fd < 0;
+    if (opened->is_shared)
+        opened->fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+    if (opened->fd >= 0)
         return LDS_OK;
     lds_status status =
         lds_fail_errno(err, LDS_ERR_IO, errno,
@@ -78,9 +79,9 @@ static lds_status open_files(lds_input *input, lds_error *err)
     LDS_TRY(lds_calloc(&input->files, o->n_files, sizeof *input->files, err));
     for (size_t i = 0; i < o->n_files; i++) {
         lds_input_file *file = &input->files[input->n_files++];
-        *file = (lds_input_file){-1, -1, o->files[i].hides_cache};
+        *file = (lds_input_file){-1, -1, .hides_cache = o->files[i].hides_cache};
         if (o->is_needed[i])
-            LDS_TRY(open_buffered(&file->fd, &o->files[i], err));
+            LDS_TRY(open_buffered(file, &o->files[i], err));
     }
     /* After all of the others, which there must be. */
     for (size_t i = 0; i < o->n_files && o->kind == LDS_SOURCE_DIRECT; i++) {
@@ -88,12 +89,13 @@ static lds_status open_files(lds_input *input, lds_error *err)
             input->files[i].direct_fd = open_direct(input, &o->files[i]);
         input->has_direct |= input->files[i].direct_fd >= 0;
     }
-    return LDS_OK;
+    return o->kind == LDS_SOURCE_VIEW ? lds_views_open(input, err) : LDS_OK;
 }
 
 static void choose_source(lds_input *input)
 {
-    const char *why = input->options.kind == LDS_SOURCE_READ ? "" : lds_ring_open(input);
+    lds_source_kind kind = input->options.kind;
+    const char *why = kind == LDS_SOURCE_READ || kind == LDS_SOURCE_VIEW ? "" : lds_ring_open(input);
     input->source = why ? &lds_source_pread : &lds_source_uring;
     if (why && *why)
         lds_input_fall_back(input, why);
@@ -112,6 +114,7 @@ static void input_free(lds_input *input)
         free(r);
     }
     lds_ring_close(input->ring);
+    lds_views_close(input);
     for (size_t i = 0; i < input->n_files; i++) {
         if (input->files[i].fd >= 0)
             close(input->files[i].fd);
@@ -152,6 +155,8 @@ lds_source_kind lds_input_kind(const lds_input *input)
 {
     if (input->has_direct && !atomic_load(&input->refuses_direct))
         return LDS_SOURCE_DIRECT;
+    if (input->views && !lds_input_fallback(input))
+        return LDS_SOURCE_VIEW;
     return input->ring && !atomic_load(&input->is_ring_lost) ? LDS_SOURCE_URING : LDS_SOURCE_READ;
 }
 

@@ -22,13 +22,17 @@ typedef struct lds_source {
 /* A file, opened once more: a read may outlive the checkpoint. Descriptors are -1 where there is none. */
 typedef struct lds_input_file {
     int fd, direct_fd;
+    bool is_shared;   /* fd is of the description that the checkpoint has */
     bool hides_cache; /* as in lds_file */
 } lds_input_file;
+
+typedef struct lds_view lds_view;
 
 struct lds_input {
     lds_input_options options;
     size_t n_files; /* that have been dealt with */
     lds_input_file *files;
+    lds_view *views;                /* of each file, or NULL */
     bool has_direct;                /* one of them can be read directly */
     _Atomic(const char *) fallback; /* why it is not what was wanted, or NULL */
     atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */
@@ -80,6 +84,10 @@ void lds_input_read_ahead(lds_input *input, bool is_on);
  */
 void lds_page_cache_note(const lds_input *input, lds_read *read);
 void lds_page_cache_let_go(const lds_input *input, lds_read *read);
+
+/* Have views of the files, of those that can be viewed. */
+lds_status lds_views_open(lds_input *input, lds_error *err);
+void lds_views_close(lds_input *input);
 
 /* Take the read that has waited longest, or NULL. Called with the lock, as are the next three. */
 lds_read *lds_input_take(lds_input *input);

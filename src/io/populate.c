@@ -39,15 +39,20 @@ bool lds_map_fault_by_huge_pages(void *data, size_t nbytes)
     return (major > 5 || (major == 5 && minor >= 18)) && !madvise(data, nbytes, MADV_HUGEPAGE);
 }
 
-lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err)
+bool lds_map_make_present(void *data, size_t nbytes)
 {
     size_t into_page = (uintptr_t)data % lds_page_nbytes();
     int failed;
     do
         failed = madvise((char *)data - into_page, nbytes + into_page, MADV_POPULATE_READ);
     while (failed && (errno == EINTR || errno == EAGAIN));
+    return !failed;
+}
+
+lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err)
+{
     /* Whatever went wrong, reading the same bytes finds out what it was, or does the work. */
-    return failed ? read_through(fd, offset, nbytes, err) : LDS_OK;
+    return lds_map_make_present(data, nbytes) ? LDS_OK : read_through(fd, offset, nbytes, err);
 }
 
 void lds_memory_populate(void *data, size_t nbytes)

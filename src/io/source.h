@@ -88,6 +88,14 @@ lds_read *lds_reader_idle(lds_reader *reader);
 /* Give a read a buffer of its own, which data may then lie in. Its pages are touched by that, or when they are used. */
 lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err);
 
+/*
+ * nbytes of a file at offset, where the page cache has them all and nobody can change them; else NULL, and they are to
+ * be read. A view is ended soon, by lds_input_end_view() with the same numbers: somebody may be waiting to write to
+ * the file. That is false if it may have been written to meanwhile, which has to be one for as long as half a minute.
+ */
+const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes);
+bool lds_input_end_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes);
+
 /* Begin a read that was got from lds_reader_idle(). True if it is complete already. */
 bool lds_reader_submit(lds_reader *reader, lds_read *read);
 
@@ -109,6 +117,12 @@ bool lds_input_is_direct(const lds_input *input, uint32_t file);
  * that: there a first use brings in as little as 128 KiB. data is at the beginning of a page.
  */
 bool lds_map_fault_by_huge_pages(void *data, size_t nbytes);
+
+/*
+ * Make the pages of data[0..nbytes), in a mapping of a file, present. False if one of them cannot be, or the kernel
+ * has no such call.
+ */
+bool lds_map_make_present(void *data, size_t nbytes);
 
 /*
  * Make the pages of data[0..nbytes), in a mapping of fd whose first byte is at offset of the file, present, or

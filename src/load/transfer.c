@@ -3,7 +3,7 @@
  *
  * Blocks are claimed a few at a time, in file order, so that the disk sees one stream and two workers seldom meet
  * in one huge page of fresh memory. A block that is one piece and needs no conversion is read straight into its
- * parameter; any other goes through a buffer that stays in cache.
+ * parameter; any other is converted from where the page cache has it, or goes through a buffer that stays in cache.
  */
 #include "src/load/transfer.h"
 
@@ -259,6 +259,40 @@ static lds_status aim(const reading *r, lds_read *read, const lds_block *block, 
     return LDS_OK;
 }
 
+/* What there is to do with a block once its bytes are where they belong. */
+static void settle_block(reading *r, const lds_block *block, uint64_t converted_ns)
+{
+    lds_transfers *t = r->q->transfers;
+    if (t->cache_write) {
+        keep_block(t, block);
+        lds_lane_add(&r->lane, "cache", converted_ns, lds_now_ns(), block->nbytes);
+    }
+    atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
+}
+
+/* Convert a block from where the page cache has it. False if it is to be read, for whatever reason. */
+static bool convert_view(reading *r, const lds_block *block)
+{
+    const lds_transfers *t = r->q->transfers;
+    if (r->q->is_mapped || t->plan->choice.kind != LDS_SOURCE_VIEW || destination_of(t, block).data)
+        return false;
+    uint64_t t0 = lds_now_ns();
+    const uint8_t *bytes = lds_input_view(r->q->input, block->file, block->offset, (size_t)block->nbytes);
+    if (!bytes)
+        return false;
+    uint64_t t1 = lds_now_ns();
+    convert_block(t, block, bytes);
+    uint64_t t2 = lds_now_ns();
+    if (!lds_input_end_view(r->q->input, block->file, block->offset, (size_t)block->nbytes))
+        return false;
+    r->read_ns += t1 - t0;
+    r->convert_ns += t2 - t1;
+    lds_lane_add(&r->lane, "read", t0, t1, block->nbytes);
+    lds_lane_add(&r->lane, "convert", t1, t2, block->nbytes);
+    settle_block(r, block, t2);
+    return true;
+}
+
 static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *err)
 {
     lds_transfers *t = r->q->transfers;
@@ -278,11 +312,7 @@ static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *e
     uint64_t t2 = lds_now_ns();
     r->convert_ns += t2 - t1;
     lds_lane_add(&r->lane, "convert", t1, t2, block->nbytes);
-    if (t->cache_write) {
-        keep_block(t, block);
-        lds_lane_add(&r->lane, "cache", t2, lds_now_ns(), block->nbytes);
-    }
-    atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
+    settle_block(r, block, t2);
     return LDS_OK;
 }
 
@@ -291,6 +321,8 @@ static lds_status begin_block(reading *r, const lds_block *block, const atomic_b
     lds_read *read = lds_reader_idle(r->reader);
     if (r->lane.trace && !r->q->is_mapped)
         populate_block(r, block);
+    if (convert_view(r, block))
+        return LDS_OK;
     LDS_TRY(aim(r, read, block, err));
     read->file = block->file;
     read->offset = block->offset;

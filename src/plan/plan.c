@@ -218,8 +218,8 @@ static void size_reads(placer *pl)
 
 static const char *source_name(bool is_mapped, bool is_read, lds_source_kind kind)
 {
-    static const char *const names[2][3] = {{"read", "uring", "direct"},
-                                            {"map+read", "map+uring", "map+direct"}};
+    static const char *const names[2][4] = {{"read", "uring", "direct", "view"},
+                                            {"map+read", "map+uring", "map+direct", "map+view"}};
     return is_read ? names[is_mapped][kind] : is_mapped ? "map" : "none";
 }
 

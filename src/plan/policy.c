@@ -21,8 +21,9 @@ typedef struct row {
 } row;
 
 static const row rows[] = {
-    {MEMORY, ANY_CACHE, ANY_SIZE, LDS_SOURCE_READ, "file system in memory"},
-    {ANY_FS, HOT, ANY_SIZE, LDS_SOURCE_READ, "in the page cache"},
+    {MEMORY, ANY_CACHE, ANY_SIZE, LDS_SOURCE_VIEW, "file system in memory"},
+    {LOCAL, HOT, ANY_SIZE, LDS_SOURCE_VIEW, "in the page cache"},
+    {REMOTE, HOT, ANY_SIZE, LDS_SOURCE_READ, "in the page cache"},
     {REMOTE, ANY_CACHE, ANY_SIZE, LDS_SOURCE_URING, "network file system"},
     {LOCAL, ANY_CACHE, SMALL, LDS_SOURCE_READ, "small"},
     {LOCAL, COLD, ANY_SIZE, LDS_SOURCE_DIRECT, "cold and large"},

@@ -5,9 +5,10 @@
 #include "src/checkpoint/checkpoint.h"
 
 typedef enum lds_source_kind {
-    LDS_SOURCE_READ,  /* through the page cache: pread(2) */
-    LDS_SOURCE_URING, /* through the page cache: io_uring, many at once */
-    LDS_SOURCE_DIRECT /* past the page cache, many at once */
+    LDS_SOURCE_READ,   /* through the page cache: pread(2) */
+    LDS_SOURCE_URING,  /* through the page cache: io_uring, many at once */
+    LDS_SOURCE_DIRECT, /* past the page cache, many at once */
+    LDS_SOURCE_VIEW /* what is converted is not read but viewed in the page cache; else as LDS_SOURCE_READ */
 } lds_source_kind;
 
 /* What direct reads need offsets, lengths and addresses to be multiples of: enough for all disks there are. */

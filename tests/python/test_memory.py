@@ -179,10 +179,13 @@ def test_hugetlb(loadstone, tmp_path):
         reserved.write_text(before)
 
 
+@pytest.mark.parametrize("is_cached", [False, True])
 @pytest.mark.parametrize("dtype", ["f32", "f16"])
-def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype):
+def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype, is_cached):
     """The kernel's own high-water mark: a network larger than everything else, with the smallest window."""
     path = write_zeros(tmp_path / "a.safetensors", 256 * MIB)
+    if is_cached:
+        path.read_bytes()
     report = loadstone.json("load", path, "--dtype", dtype, "--window", "1MiB", "--threads", 2)
     written = 256 * MIB * (2 if dtype == "f32" else 1)
     assert report["bytes_written"] == written

@@ -5,6 +5,8 @@
 #include "tests/unit/faults.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -100,11 +102,13 @@ void *__wrap_aligned_alloc(size_t alignment, size_t nbytes)
 
 void *__real_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
 int __real_madvise(void *data, size_t nbytes, int advice);
+int __real_fcntl64(int fd, int command, ...);
 int __real_open64(const char *path, int flags, ...);
 int __real_fstat64(int fd, struct stat *st);
 ssize_t __real_pread64(int fd, void *data, size_t nbytes, off_t offset);
 void *__wrap_mmap64(void *at, size_t nbytes, int protection, int flags, int fd, off_t offset);
 int __wrap_madvise(void *data, size_t nbytes, int advice);
+int __wrap_fcntl64(int fd, int command, ...);
 int __wrap_open64(const char *path, int flags, ...);
 int __wrap_fstat64(int fd, struct stat *st);
 ssize_t __real_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_t offset, int flags);
@@ -133,6 +137,19 @@ int __wrap_madvise(void *data, size_t nbytes, int advice)
     if (!fails_always(FAULT_ADVICE))
         return __real_madvise(data, nbytes, advice);
     errno = EINVAL;
+    return -1;
+}
+
+/* A third argument that is not there is not looked at. */
+int __wrap_fcntl64(int fd, int command, ...)
+{
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    if (command != F_SETLEASE || argument != F_RDLCK || !fails_always(FAULT_LEASE))
+        return __real_fcntl64(fd, command, argument);
+    errno = (int)atomic_load(&n_bytes);
     return -1;
 }
 

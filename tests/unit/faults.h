@@ -24,7 +24,8 @@ typedef enum fault {
     FAULT_RESULTS,  /* every other of its reads ends with errno n, or is cut short if n is 0 */
     FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
     FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
-    FAULT_BUFFERS   /* of 5.12, where buffers cannot be registered one by one */
+    FAULT_BUFFERS,  /* of 5.12, where buffers cannot be registered one by one */
+    FAULT_LEASE     /* no lease on a file is given, and errno n is why */
 } fault;
 
 /*

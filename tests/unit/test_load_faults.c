@@ -63,10 +63,13 @@ static bool is_right(const lds_network *net)
     return more && lds_param_data(lds_network_find(net, "same"));
 }
 
+static lds_io io; /* of the loads */
+
 static lds_status load_into(lds_network *net, lds_error *err)
 {
     lds_load_options o;
     lds_load_options_init(&o, sizeof o);
+    o.io = io;
     o.strict = false;
     o.n_threads = 2;
     lds_report *report = NULL;
@@ -105,8 +108,10 @@ static uint64_t fail_each(fault kind, lds_status expected)
 static void every_read_fails_once(void **state)
 {
     (void)state;
+    io = LDS_IO_READ;
     assert_true(fail_each(FAULT_READ, LDS_ERR_IO) >= 4);
     assert_true(fail_each(FAULT_END, LDS_ERR_CHANGED) >= 4);
+    io = LDS_IO_AUTO;
 }
 
 static void every_mapping_fails_once(void **state)
@@ -126,7 +131,9 @@ static void reads_come_in_pieces(void **state)
     (void)state;
     lds_network *net = make_network();
     faults_inject(FAULT_PIECES, 10007);
+    io = LDS_IO_READ;
     assert_int_equal(load_into(net, NULL), LDS_OK);
+    io = LDS_IO_AUTO;
     assert_true(faults_disarm());
     assert_true(is_right(net));
     lds_network_free(net);

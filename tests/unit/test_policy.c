@@ -41,12 +41,12 @@ static void the_table_decides_otherwise(void **state)
         {LDS_FS_LOCAL, any, 0, LDS_SOURCE_DIRECT, "cold and large"},
         {LDS_FS_LOCAL, any, any / 8, LDS_SOURCE_DIRECT, "cold and large"},
         {LDS_FS_LOCAL, any, any / 8 + 1, LDS_SOURCE_DIRECT, "partly in the page cache"},
-        {LDS_FS_LOCAL, any, any - any / 8, LDS_SOURCE_READ, "in the page cache"},
-        {LDS_FS_LOCAL, any, any, LDS_SOURCE_READ, "in the page cache"},
+        {LDS_FS_LOCAL, any, any - any / 8, LDS_SOURCE_VIEW, "in the page cache"},
+        {LDS_FS_LOCAL, any, any, LDS_SOURCE_VIEW, "in the page cache"},
         {LDS_FS_LOCAL, 32 * MIB, 0, LDS_SOURCE_READ, "small"},
         {LDS_FS_LOCAL, 32 * MIB + 1, 0, LDS_SOURCE_DIRECT, "cold and large"},
-        {LDS_FS_MEMORY, any, 0, LDS_SOURCE_READ, "file system in memory"},
-        {LDS_FS_MEMORY, any, any, LDS_SOURCE_READ, "file system in memory"},
+        {LDS_FS_MEMORY, any, 0, LDS_SOURCE_VIEW, "file system in memory"},
+        {LDS_FS_MEMORY, any, any, LDS_SOURCE_VIEW, "file system in memory"},
         {LDS_FS_NETWORK, any, 0, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_NETWORK, MIB, 0, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_NETWORK, any, any / 2, LDS_SOURCE_URING, "network file system"},
@@ -65,7 +65,7 @@ static void what_is_to_be_kept_is_read_through_the_page_cache(void **state)
     (void)state;
     chooses(LDS_SOURCE_URING, "to be kept in the page cache",
             (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, 0, true});
-    chooses(LDS_SOURCE_READ, "in the page cache",
+    chooses(LDS_SOURCE_VIEW, "in the page cache",
             (lds_policy_facts){LDS_IO_AUTO, LDS_FS_LOCAL, any, any, true});
     chooses(LDS_SOURCE_DIRECT, "as asked", (lds_policy_facts){LDS_IO_DIRECT, LDS_FS_LOCAL, any, 0, true});
 }

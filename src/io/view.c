@@ -1,0 +1,133 @@
+/*
+ * Views of the page cache: bytes where the kernel has them, through a mapping, which saves the copy that any read is.
+ * To touch a mapping is safe only while the file stays as long as it is. So a view is had under a read lease
+ * (F_SETLEASE of fcntl(2)), which nobody gets for a file that somebody has open for writing. Whoever opens it for
+ * writing then, or cuts it, waits in the kernel until the lease has ended, which it does with the last view; and there
+ * is no further one while somebody waits. And only what the page cache has all of is made present, by a call that
+ * reports what it cannot do.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "src/base/memory.h"
+#include "src/io/input.h"
+
+struct lds_view {
+    lds_storage *mapping; /* of the whole file, or NULL if there can be no view */
+    pthread_mutex_t lock;
+    uint32_t n_users; /* with one, there is a lease */
+};
+
+static const char *why_no_lease(int os_errno)
+{
+    return os_errno == EAGAIN   ? "a file is open for writing: copied from the page cache"
+           : os_errno == EACCES ? "a file is another user's: copied from the page cache"
+                                : "no leases on this file system: copied from the page cache";
+}
+
+lds_status lds_views_open(lds_input *input, lds_error *err)
+{
+    const lds_input_options *o = &input->options;
+    LDS_TRY(lds_calloc(&input->views, input->n_files, sizeof *input->views, err));
+    for (size_t i = 0; i < input->n_files; i++) {
+        lds_view *view = &input->views[i];
+        const lds_input_file *file = &input->files[i];
+        pthread_mutex_init(&view->lock, NULL);
+        if (file->fd < 0)
+            continue;
+        if (file->hides_cache)
+            lds_input_fall_back(input, why_no_lease(EACCES));
+        else if (file->is_shared ||
+                 lds_storage_map(&view->mapping, file->fd, 0, o->files[i].identity.nbytes, NULL))
+            lds_input_fall_back(input, "a file cannot be mapped once more: copied from the page cache");
+    }
+    return LDS_OK;
+}
+
+void lds_views_close(lds_input *input)
+{
+    for (size_t i = 0; input->views && i < input->n_files; i++) {
+        lds_storage_release(input->views[i].mapping);
+        pthread_mutex_destroy(&input->views[i].lock);
+    }
+    free(input->views);
+}
+
+/* A lease is over when somebody waits for its end, too. */
+static bool holds(int fd)
+{
+    return fcntl(fd, F_GETLEASE) == F_RDLCK;
+}
+
+/* That it is to end nobody is told by a signal: each block looks. Until that is arranged, it is one that is ignored. */
+static bool take_lease(int fd)
+{
+    if (fcntl(fd, F_SETSIG, SIGURG) || fcntl(fd, F_SETLEASE, F_RDLCK))
+        return false;
+    (void)!fcntl(fd, F_SETOWN, 0);
+    return true;
+}
+
+static bool enter(lds_input *input, lds_view *view, int fd)
+{
+    pthread_mutex_lock(&view->lock);
+    bool ok = view->n_users ? holds(fd) : take_lease(fd);
+    if (!ok && !view->n_users)
+        lds_input_fall_back(input, why_no_lease(errno));
+    view->n_users += ok;
+    pthread_mutex_unlock(&view->lock);
+    return ok;
+}
+
+static bool leave(lds_view *view, int fd)
+{
+    pthread_mutex_lock(&view->lock);
+    bool ok = holds(fd);
+    if (!--view->n_users)
+        (void)!fcntl(fd, F_SETLEASE, F_UNLCK);
+    pthread_mutex_unlock(&view->lock);
+    return ok;
+}
+
+static uint8_t *data_at(const lds_view *view, uint64_t offset)
+{
+    return (uint8_t *)view->mapping->data + offset;
+}
+
+/*
+ * Unmap what a view had mapped, in whole huge pages, which it came in by where the page cache has such. A neighbour's
+ * beginning or end that goes with it comes back when it is touched.
+ */
+static void let_go(const lds_view *view, uint64_t offset, size_t nbytes)
+{
+    uintptr_t base = (uintptr_t)view->mapping->data, begin = base + offset, end = begin + nbytes;
+    begin &= ~(uintptr_t)(LDS_HUGE_PAGE_NBYTES - 1);
+    begin = begin < base ? base : begin;
+    end = lds_align_up(end, LDS_HUGE_PAGE_NBYTES);
+    uintptr_t last = lds_align_up(base + view->mapping->nbytes, lds_page_nbytes());
+    madvise((void *)begin, (end < last ? end : last) - begin, MADV_DONTNEED);
+}
+
+const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes)
+{
+    lds_view *view = input->views ? &input->views[file] : NULL;
+    if (!view || !view->mapping)
+        return NULL;
+    const lds_file cached = {.fd = input->files[file].fd};
+    if (lds_file_resident(&cached, offset, nbytes) < nbytes || !enter(input, view, cached.fd))
+        return NULL;
+    if (lds_map_make_present(data_at(view, offset), nbytes))
+        return data_at(view, offset);
+    leave(view, cached.fd);
+    return NULL;
+}
+
+bool lds_input_end_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes)
+{
+    lds_view *view = &input->views[file];
+    let_go(view, offset, nbytes);
+    return leave(view, input->files[file].fd);
+}

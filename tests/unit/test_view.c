@@ -1,0 +1,292 @@
+/* Views of the page cache: what is seen, what nobody can do meanwhile, and loads where there can be none. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "src/io/source.h"
+#include "tests/unit/faults.h"
+#include "tests/unit/loads.h"
+
+/* Some blocks. */
+enum { N_ELEMENTS = 6 << 20, VIEW_NBYTES = 1 << 20 };
+
+static char *folder;
+static char *weights;    /* a file */
+static uint16_t *values; /* of "d", BF16, the only tensor */
+static bool has_leases;  /* where the tests are run, on files that this user may have leases on */
+
+static void write_weights(void)
+{
+    char header[128];
+    int n =
+        snprintf(header, sizeof header, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[%d],\"data_offsets\":[0,%d]}}",
+                 N_ELEMENTS, 2 * N_ELEMENTS);
+    snprintf(header + n, sizeof header - (size_t)n, "%*s", 8 - n % 8, "");
+    write_safetensors(weights, header, values, N_ELEMENTS * sizeof *values);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    folder = make_folder();
+    weights = strdup(in_folder(folder, "w.safetensors"));
+    values = malloc(N_ELEMENTS * sizeof *values);
+    uint32_t x = 1;
+    for (size_t i = 0; i < N_ELEMENTS; i++) {
+        x = x * 1664525 + 1013904223;
+        values[i] = (x >> 16) & 0x3FFF; /* no infinities, no NaNs */
+    }
+    write_weights();
+    int fd = open(weights, O_RDONLY);
+    has_leases = !fcntl(fd, F_SETLEASE, F_RDLCK);
+    close(fd);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(values);
+    free(weights);
+    remove_folder(folder);
+    return 0;
+}
+
+static void check_values(const outcome *o)
+{
+    const uint32_t *found = lds_param_data(lds_network_find(o->network, "d"));
+    size_t n_wrong = 0;
+    for (size_t i = 0; i < N_ELEMENTS; i++)
+        n_wrong += found[i] != (uint32_t)values[i] << 16;
+    assert_int_equal(n_wrong, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+typedef struct viewer {
+    lds_file file;
+    lds_input *input;
+} viewer;
+
+static void open_viewer(viewer *v)
+{
+    const bool needed = true;
+    assert_int_equal(lds_file_open(&v->file, weights, NULL), LDS_OK);
+    const lds_input_options options = {
+        .files = &v->file,
+        .n_files = 1,
+        .is_needed = &needed,
+        .kind = LDS_SOURCE_VIEW,
+        .depth = 1,
+        .is_resident = true,
+        .looks_first = true,
+    };
+    assert_int_equal(lds_input_new(&v->input, &options, NULL), LDS_OK);
+}
+
+static void close_viewer(viewer *v)
+{
+    lds_input_close(v->input);
+    lds_file_close(&v->file);
+}
+
+static const uint8_t *view_at(const viewer *v, uint64_t offset)
+{
+    return lds_input_view(v->input, 0, offset, VIEW_NBYTES);
+}
+
+static bool end_view_at(const viewer *v, uint64_t offset)
+{
+    return lds_input_end_view(v->input, 0, offset, VIEW_NBYTES);
+}
+
+/* Of blocks that begin inside of pages, and two at a time. */
+static void a_view_is_what_the_file_has(void **state)
+{
+    (void)state;
+    viewer v;
+    if (!has_leases)
+        skip();
+    open_viewer(&v);
+    uint8_t *bytes = malloc(v.file.identity.nbytes);
+    assert_int_equal(lds_file_read(v.file.fd, bytes, v.file.identity.nbytes, 0, NULL), LDS_OK);
+    for (uint64_t at = 1000; at + 2 * VIEW_NBYTES <= v.file.identity.nbytes; at += VIEW_NBYTES) {
+        const uint8_t *first = view_at(&v, at), *second = view_at(&v, at + VIEW_NBYTES);
+        assert_non_null(first);
+        assert_non_null(second);
+        assert_memory_equal(first, bytes + at, VIEW_NBYTES);
+        assert_true(end_view_at(&v, at));
+        assert_memory_equal(second, bytes + at + VIEW_NBYTES, VIEW_NBYTES);
+        assert_true(end_view_at(&v, at + VIEW_NBYTES));
+    }
+    assert_int_equal(lds_input_kind(v.input), LDS_SOURCE_VIEW);
+    free(bytes);
+    close_viewer(&v);
+}
+
+static void what_the_page_cache_lacks_is_not_viewed(void **state)
+{
+    (void)state;
+    viewer v;
+    if (!has_leases)
+        skip();
+    open_viewer(&v);
+    evict(weights);
+    const bool is_gone =
+        lds_file_resident(&v.file, 0, VIEW_NBYTES) < VIEW_NBYTES; /* no such thing in memory */
+    assert_true(!is_gone || !view_at(&v, 0));
+    assert_null(lds_input_fallback(v.input));
+    close_viewer(&v);
+    write_weights();
+}
+
+static atomic_bool has_begun, has_cut;
+
+static void *cut_off(void *arg)
+{
+    (void)arg;
+    atomic_store(&has_begun, true);
+    assert_int_equal(truncate(weights, VIEW_NBYTES), 0);
+    atomic_store(&has_cut, true);
+    return NULL;
+}
+
+static atomic_int n_signals;
+
+static void count_signal(int number)
+{
+    (void)number;
+    atomic_fetch_add(&n_signals, 1);
+}
+
+static void nobody_cuts_a_file_off_that_is_being_viewed(void **state)
+{
+    (void)state;
+    viewer v;
+    pthread_t thread;
+    if (!has_leases)
+        skip();
+    signal(SIGIO, count_signal);
+    signal(SIGURG, count_signal);
+    open_viewer(&v);
+    const uint8_t *bytes = view_at(&v, 5 * VIEW_NBYTES);
+    assert_non_null(bytes);
+    assert_int_equal(pthread_create(&thread, NULL, cut_off, NULL), 0);
+    while (view_at(&v, 0)) /* refused as soon as somebody waits */
+        end_view_at(&v, 0);
+    assert_true(atomic_load(&has_begun));
+    usleep(50000);
+    assert_false(atomic_load(&has_cut));
+    const uint64_t header_nbytes = v.file.identity.nbytes - N_ELEMENTS * sizeof *values;
+    assert_memory_equal(bytes, (const uint8_t *)values + 5 * VIEW_NBYTES - header_nbytes, VIEW_NBYTES);
+    assert_false(end_view_at(&v, 5 * VIEW_NBYTES));
+    pthread_join(thread, NULL);
+    assert_true(atomic_load(&has_cut));
+    assert_null(view_at(&v, 5 * VIEW_NBYTES)); /* there is nothing any more */
+    assert_int_equal(atomic_load(&n_signals), 0);
+    close_viewer(&v);
+    write_weights();
+}
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+static const how converting = {.dtype = LDS_F32, .n_threads = 2};
+
+static void check_load(const char *source, const char *fallback)
+{
+    outcome o;
+    assert_int_equal(load(&o, weights, &converting, NULL), LDS_OK);
+    check_values(&o);
+    assert_string_equal(o.stats.source, source);
+    assert_int_equal(!o.stats.fallback, !fallback);
+    assert_true(!fallback || strstr(o.text, fallback));
+    forget(&o);
+}
+
+static void a_load_converts_what_it_views(void **state)
+{
+    (void)state;
+    if (!has_leases)
+        skip();
+    check_load("view", NULL);
+}
+
+static void where_there_is_no_lease_bytes_are_copied(void **state)
+{
+    (void)state;
+    static const struct {
+        int os_errno;
+        const char *reason;
+    } cases[] = {
+        {EACCES, "a file is another user's: copied from the page cache"},
+        {EAGAIN, "a file is open for writing: copied from the page cache"},
+        {EINVAL, "no leases on this file system: copied from the page cache"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        faults_inject(FAULT_LEASE, (uint64_t)cases[i].os_errno);
+        check_load("read", cases[i].reason);
+        assert_true(faults_disarm());
+    }
+    if (!has_leases)
+        return;
+    int fd = open(weights, O_WRONLY);
+    check_load("read", cases[1].reason);
+    close(fd);
+    check_load("view", NULL);
+}
+
+static void where_nothing_can_be_made_present_bytes_are_copied(void **state)
+{
+    (void)state;
+    outcome o;
+    faults_inject(FAULT_ADVICE, 0);
+    assert_int_equal(load(&o, weights, &converting, NULL), LDS_OK);
+    faults_disarm();
+    check_values(&o);
+    forget(&o);
+}
+
+static void *cut_off_after(void *us)
+{
+    usleep(*(useconds_t *)us);
+    return cut_off(NULL);
+}
+
+/* At any moment: either it came too late, or it is told. */
+static void a_file_that_is_cut_off_in_the_middle_is_no_signal(void **state)
+{
+    (void)state;
+    lds_checkpoint *checkpoint;
+    for (useconds_t us = 0; us < 8000; us += 200) {
+        pthread_t thread;
+        lds_error err = LDS_ERROR_INIT;
+        outcome o = {0};
+        assert_int_equal(lds_checkpoint_open(&checkpoint, weights, NULL, NULL), LDS_OK);
+        assert_int_equal(lds_network_from_checkpoint(&o.network, checkpoint, LDS_F32, NULL), LDS_OK);
+        assert_int_equal(pthread_create(&thread, NULL, cut_off_after, &us), 0);
+        lds_status status = lds_load(o.network, checkpoint, NULL, NULL, &err);
+        assert_true(status == LDS_OK || status == LDS_ERR_CHANGED);
+        if (status)
+            assert_non_null(strstr(err.message, "w.safetensors: "));
+        else
+            check_values(&o);
+        pthread_join(thread, NULL);
+        lds_checkpoint_close(checkpoint);
+        forget(&o);
+        write_weights();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_view_is_what_the_file_has),
+        cmocka_unit_test(what_the_page_cache_lacks_is_not_viewed),
+        cmocka_unit_test(nobody_cuts_a_file_off_that_is_being_viewed),
+        cmocka_unit_test(a_load_converts_what_it_views),
+        cmocka_unit_test(where_there_is_no_lease_bytes_are_copied),
+        cmocka_unit_test(where_nothing_can_be_made_present_bytes_are_copied),
+        cmocka_unit_test(a_file_that_is_cut_off_in_the_middle_is_no_signal),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
