@@ -1,13 +1,17 @@
 """Measurements, each in a process of its own: made under the same conditions, in turn, and summed up."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ATTEMPTS = 8
+MOST_STOLEN = 0.02  # of a run's time on all processors
+TICK_SECONDS = 0.01  # in which the kernel counts it
 MIB = 1 << 20
 
 
@@ -92,6 +96,25 @@ def given_back_nbytes():
         return 0
 
 
+def stolen_seconds():
+    """The time of all processors that this virtual machine's host had for others, so far."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
+class Disturbance:
+    """What a virtual machine's host does to a run, from now on."""
+
+    def __init__(self):
+        self.began, self.stolen, self.given_back = time.monotonic(), stolen_seconds(), given_back_nbytes()
+
+    def is_none(self, measurement):
+        """No time was taken that matters; nor, from a hot run that takes new memory, any of that."""
+        time_it_had = (time.monotonic() - self.began) * os.cpu_count()
+        if stolen_seconds() - self.stolen > time_it_had * MOST_STOLEN + TICK_SECONDS:
+            return False
+        return not measurement.memory_nbytes or measurement.cold or given_back_nbytes() == self.given_back
+
+
 class Bench:
     """Runs measurements; knows the program that looks after the page cache and new memory."""
 
@@ -142,14 +165,14 @@ class Bench:
     def once(self, measurement):
         """
         One result. A hot run that had to go to the disk is thrown away and made again, and so are a cold one
-        that did not, and one that took new memory while the machine gave memory back to its host.
+        that did not, one that took new memory while the machine gave memory back to its host, and one for
+        which the host had no processors.
         """
         for attempt in range(ATTEMPTS):
             if self.prepare(measurement):
-                given_back = given_back_nbytes()
+                disturbance = Disturbance()
                 result = run_json(measurement.command)
-                given_back = given_back_nbytes() - given_back if measurement.memory_nbytes else 0
-                undisturbed = not given_back or measurement.cold or attempt + 1 == ATTEMPTS
+                undisturbed = disturbance.is_none(measurement) or attempt + 1 == ATTEMPTS
                 if undisturbed and self.from_where_it_should(measurement, result.get("disk_nbytes", 0)):
                     return result
             measurement.rejected += 1

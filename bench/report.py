@@ -32,7 +32,8 @@ SECTIONS = [
         """\
 Before each run the kernel confirms that the files' pages are all in its cache, and a run that went to the
 disk is thrown away; Run:ai and fastsafetensors go to the disk of their own accord. Before a run that takes
-new memory, another process has touched as much, so that a virtual machine's host has it at hand.
+new memory, another process has touched as much, so that a virtual machine's host has it at hand. A run for
+which the host had no processors, more than 2 % of its time, is thrown away, too, here and below.
 
 - *Loadstone* opens the file, builds the network, and loads it; timed in C, through the public header
   (`bench/load_bench.c`). *Python* is `loadstone.load`, and is timed in the same way.
@@ -43,6 +44,8 @@ new memory, another process has touched as much, so that a virtual machine's hos
   pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
   kernels. It knows the one extent to read and its dtype beforehand. It was chosen by earlier
   measurements, nine of each of the last three, and is measured anew: the best of several equals was lucky.
+  *The same loop, from a mapping* has no copy to make, and dies if somebody cuts the file meanwhile; what
+  Loadstone does is as fast as that at best.
 - The other loaders (`bench/loaders.py`) are timed without the import of their packages, and followed by `.to`
   (NumPy: `.astype`) where they do not convert. Where they map the file, a touch of every page is counted in
   *every page present*, since Loadstone's pages are present when it returns.""",
