@@ -9,6 +9,7 @@ from pathlib import Path
 from measure import MIB, Unmeasurable, run_json
 
 PAIRS = [("f32", "bf16"), ("bf16", "f32"), ("bf16", "f16")]
+USED_PAIRS = [*PAIRS, ("bf16", "bf16")]
 MANY_ROUNDS = 11
 SAFETENSORS = "safetensors load_file + .to"
 MAPPED_LOOP = "the same loop, from a mapping"
@@ -117,11 +118,13 @@ def used(group, src, dst):
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst, *pages]
     todo = [loop, *group.add(what, "lds_param_bind", [*load, "--bind"], files)]
     todo += group.add(what, "lds_allocator", [*load, "--allocator"], files)
-    todo += group.add(what, "lds_pool", [*load, "--pool"], files)
     todo += add_mapped_loop(group, what, loop, files)
     todo += group.add_loader(what, "out=, Python", "loadstone-used", model, dst, key="load")
     todo += group.add_loader(what, "copy_", "safetensors-used", model, dst, key="load")
-    todo += group.add_loader(what, "safetensors", "safetensors", model, dst, model.nbytes_as(dst), key="load")
+    if src != dst:  # else both map the file
+        new = model.nbytes_as(dst)
+        todo += group.add(what, "lds_pool", [*load, "--pool"], files)
+        todo += group.add_loader(what, "safetensors", "safetensors", model, dst, new, key="load")
     group.rounds(todo, rounds_of_memory(group))
     targets = {"lds_param_bind": 0.9, "lds_allocator": 0.9, "lds_pool": 0.95, "out=, Python": None}
     for way, at_least in targets.items():
@@ -217,7 +220,7 @@ GROUPS = {
     "machine": machine,
     "same": same,
     **for_pairs("fresh", fresh),
-    **for_pairs("used", used),
+    **for_pairs("used", used, USED_PAIRS),
     **for_pairs("others", others),
     **for_pairs("cache", cache, PAIRS[:2]),
     "crowd": crowd,

@@ -73,11 +73,26 @@ void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dty
     _mm_sfence();
 }
 
+void lds_copy_stream(void *dst, const void *src, size_t nbytes)
+{
+    size_t head = -(uintptr_t)dst % LINE_NBYTES;
+    head = head < nbytes ? head : nbytes;
+    pthread_once(&store_once, choose_store);
+    memcpy(dst, src, head);
+    store((uint8_t *)dst + head, (const uint8_t *)src + head, nbytes - head);
+    _mm_sfence();
+}
+
 #else
 
 void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
 {
     lds_convert_kernel(dst_dtype, src_dtype)(dst, src, n);
+}
+
+void lds_copy_stream(void *dst, const void *src, size_t nbytes)
+{
+    memcpy(dst, src, nbytes);
 }
 
 #endif

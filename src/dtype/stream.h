@@ -11,4 +11,7 @@
  */
 void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n);
 
+/* memcpy(dst, src, nbytes) in the same way. */
+void lds_copy_stream(void *dst, const void *src, size_t nbytes);
+
 #endif

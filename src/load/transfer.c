@@ -140,6 +140,12 @@ static uint8_t *piece_data(const lds_transfers *t, const lds_piece *piece)
     return lds_target_data(t, target_of(t->plan, piece->run)) + piece_begin(t, piece);
 }
 
+/* Whether a target's memory is probably not fresh. */
+static bool was_used(const lds_transfers *t, const lds_target *target)
+{
+    return target->place == LDS_PLACE_CALLERS || target->offset < t->used_nbytes;
+}
+
 /*
  * For a trace, which is to tell page faults from conversion, fresh pages are asked for before the block is read.
  * Otherwise they come in one by one as they are written to, which takes some percent less time: a page that was
@@ -153,7 +159,7 @@ static void populate_block(reading *r, const lds_block *block)
     uint8_t *begin = NULL, *end = NULL;
     for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);) {
         const lds_target *target = target_of(t->plan, piece.run);
-        if (target->place != LDS_PLACE_ARENA || target->offset < t->used_nbytes)
+        if (was_used(t, target))
             continue;
         begin = begin ? begin : piece_data(t, &piece);
         end = piece_data(t, &piece) + lds_run_param_nbytes(piece.run, t->plan, piece.nbytes);
@@ -168,11 +174,12 @@ typedef struct destination {
     uint8_t *data; /* NULL if it needs one */
     bool is_arenas;
     bool is_in_stretch; /* all of it */
+    bool is_used;       /* all of it is memory that was used before */
 } destination;
 
 static destination destination_of(const lds_transfers *t, const lds_block *block)
 {
-    destination d = {.is_arenas = true, .is_in_stretch = true};
+    destination d = {.is_arenas = true, .is_in_stretch = true, .is_used = true};
     uint64_t end = block->offset;
     for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece); end = piece.offset + piece.nbytes) {
         const lds_tensor *tensor = &t->plan->checkpoint->tensors[piece.run->tensor];
@@ -181,6 +188,7 @@ static destination destination_of(const lds_transfers *t, const lds_block *block
         d.data = d.data ? d.data : at;
         d.is_arenas &= target->place == LDS_PLACE_ARENA;
         d.is_in_stretch &= target->is_in_stretch;
+        d.is_used &= was_used(t, target);
         if (tensor->dtype != target->dtype || piece.offset != end ||
             at != d.data + (size_t)(end - block->offset))
             return (destination){0};
@@ -195,12 +203,15 @@ static void convert_piece(const lds_transfers *t, const lds_piece *piece, const 
     lds_dtype dst = (lds_dtype)target->dtype;
     uint8_t *to = piece_data(t, piece);
     if (src == dst) {
-        memcpy(to, from, (size_t)piece->nbytes);
+        if (was_used(t, target))
+            lds_copy_stream(to, from, (size_t)piece->nbytes);
+        else
+            memcpy(to, from, (size_t)piece->nbytes);
         return;
     }
     size_t in_nbytes = lds_dtype_bits(src) / 8, out_nbytes = lds_dtype_bits(dst) / 8;
     size_t n = (size_t)piece->nbytes / in_nbytes;
-    if (target->place == LDS_PLACE_CALLERS || target->offset < t->used_nbytes) {
+    if (was_used(t, target)) {
         lds_convert_stream(to, dst, from, src, n);
         return;
     }
@@ -270,11 +281,17 @@ static void settle_block(reading *r, const lds_block *block, uint64_t converted_
     atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
 }
 
-/* Convert a block from where the page cache has it. False if it is to be read, for whatever reason. */
+/*
+ * Convert a block from where the page cache has it, or copy it into memory that was used before, where our stores are
+ * better than the kernel's. False if it is to be read, for whatever reason.
+ */
 static bool convert_view(reading *r, const lds_block *block)
 {
     const lds_transfers *t = r->q->transfers;
-    if (r->q->is_mapped || t->plan->choice.kind != LDS_SOURCE_VIEW || destination_of(t, block).data)
+    if (r->q->is_mapped || t->plan->choice.kind != LDS_SOURCE_VIEW)
+        return false;
+    const destination d = destination_of(t, block);
+    if (d.data && !d.is_used)
         return false;
     uint64_t t0 = lds_now_ns();
     const uint8_t *bytes = lds_input_view(r->q->input, block->file, block->offset, (size_t)block->nbytes);

@@ -97,6 +97,24 @@ static void streaming_changes_nothing(void **state)
     }
 }
 
+static void a_streamed_copy_is_a_copy(void **state)
+{
+    (void)state;
+    enum { MOST = 1000, ROOM = MOST + 256 };
+    static uint8_t src[ROOM], expected[ROOM], copied[ROOM];
+    for (size_t i = 0; i < sizeof src; i++)
+        src[i] = (uint8_t)(i * 167 + i / 251);
+    for (size_t n = 0; n <= MOST; n += n < 200 ? 1 : 37)
+        for (size_t to = 0; to < 64; to++) {
+            size_t from = (to * 7 + n) % 64;
+            memset(expected, 0xAA, ROOM);
+            memset(copied, 0xAA, ROOM);
+            memcpy(expected + to, src + from, n);
+            lds_copy_stream(copied + to, src + from, n);
+            assert_memory_equal(copied, expected, ROOM);
+        }
+}
+
 static void nothing_is_no_error(void **state)
 {
     (void)state;
@@ -214,7 +232,8 @@ int main(void)
         cmocka_unit_test(threads_may_be_first),          cmocka_unit_test(known_values_convert),
         cmocka_unit_test(every_float_pair_has_a_kernel), cmocka_unit_test(equal_dtypes_are_copied),
         cmocka_unit_test(in_place_for_equal_sizes),      cmocka_unit_test(nothing_is_no_error),
-        cmocka_unit_test(streaming_changes_nothing),     cmocka_unit_test(bad_arguments_are_explained),
+        cmocka_unit_test(streaming_changes_nothing),     cmocka_unit_test(a_streamed_copy_is_a_copy),
+        cmocka_unit_test(bad_arguments_are_explained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

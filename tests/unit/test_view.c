@@ -52,9 +52,15 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* As they are in the file, or as F32, whose upper halves they are. */
 static void check_values(const outcome *o)
 {
-    const uint32_t *found = lds_param_data(lds_network_find(o->network, "d"));
+    const lds_param *d = lds_network_find(o->network, "d");
+    if (lds_param_dtype(d) == LDS_BF16) {
+        assert_memory_equal(lds_param_data(d), values, N_ELEMENTS * sizeof *values);
+        return;
+    }
+    const uint32_t *found = lds_param_data(d);
     size_t n_wrong = 0;
     for (size_t i = 0; i < N_ELEMENTS; i++)
         n_wrong += found[i] != (uint32_t)values[i] << 16;
@@ -211,6 +217,20 @@ static void a_load_converts_what_it_views(void **state)
     check_load("view", NULL);
 }
 
+/* Into new memory what is to be as it is goes by itself: the kernel copies it there. */
+static void a_load_copies_what_it_views_into_memory_that_was_used(void **state)
+{
+    (void)state;
+    outcome o;
+    if (!has_leases)
+        skip();
+    const how as_it_is = {.dtype = LDS_BF16, .n_threads = 2, .is_bound = true};
+    assert_int_equal(load(&o, weights, &as_it_is, NULL), LDS_OK);
+    check_values(&o);
+    assert_string_equal(o.stats.source, "view");
+    forget(&o);
+}
+
 static void where_there_is_no_lease_bytes_are_copied(void **state)
 {
     (void)state;
@@ -284,6 +304,7 @@ int main(void)
         cmocka_unit_test(what_the_page_cache_lacks_is_not_viewed),
         cmocka_unit_test(nobody_cuts_a_file_off_that_is_being_viewed),
         cmocka_unit_test(a_load_converts_what_it_views),
+        cmocka_unit_test(a_load_copies_what_it_views_into_memory_that_was_used),
         cmocka_unit_test(where_there_is_no_lease_bytes_are_copied),
         cmocka_unit_test(where_nothing_can_be_made_present_bytes_are_copied),
         cmocka_unit_test(a_file_that_is_cut_off_in_the_middle_is_no_signal),
