@@ -26,6 +26,7 @@ typedef struct lds_file {
     int fd;
     lds_fs fs;
     bool hides_cache; /* the kernel does not tell what of it is in the page cache: it is somebody else's */
+    bool is_overlay;  /* its pages in the page cache are those of the file below: cachestat(2) counts none */
     lds_file_identity identity;
     char *header; /* the bytes that names and metadata of this file point into */
     size_t header_nbytes;

@@ -41,10 +41,12 @@ static lds_fs kind_of_fs(uint32_t magic)
     }
 }
 
-static lds_fs fs_of(int fd)
+static void identify_fs(lds_file *file)
 {
     struct statfs fs;
-    return fstatfs(fd, &fs) ? LDS_FS_LOCAL : kind_of_fs((uint32_t)fs.f_type);
+    uint32_t magic = fstatfs(file->fd, &fs) ? 0 : (uint32_t)fs.f_type;
+    file->fs = kind_of_fs(magic);
+    file->is_overlay = magic == OVERLAYFS_SUPER_MAGIC;
 }
 
 static int64_t nanoseconds(struct timespec t)
@@ -178,7 +180,7 @@ static lds_status open_regular(lds_file *file, const char *path, lds_error *err)
     if (!S_ISREG(st.st_mode))
         return lds_fail(err, LDS_ERR_IO, "expected a regular file, found %s", kind_of(st.st_mode));
     identify(&file->identity, &st);
-    file->fs = fs_of(file->fd);
+    identify_fs(file);
     file->hides_cache = hides_cache(path, &st);
     return LDS_OK;
 }

@@ -1,8 +1,8 @@
 /*
- * What of a file is in the page cache: by cachestat(2) or, where that is missing, by mincore(2) on a private
- * mapping. Neither reads a page. Of files of other users, which weights on shared machines often are, both say
- * nothing, or what is not true: there the kernel is asked for single bytes that it has at hand. Each that it has
- * not it begins to read, a page each with reading ahead switched off.
+ * What of a file is in the page cache: by cachestat(2) or, where that is missing or, under an overlay, looks at a file
+ * that has no pages of its own, by mincore(2) on a private mapping. Neither reads a page. Of files of other users, which
+ * weights on shared machines often are, both say nothing, or what is not true: there the kernel is asked for single
+ * bytes that it has at hand. Each that it has not it begins to read, a page each with reading ahead switched off.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -61,7 +61,7 @@ static uint64_t sample_pages(const lds_file *file, uint64_t offset, uint64_t nby
 {
     if (file->hides_cache)
         return has_at_hand(file->fd, offset) ? nbytes / lds_page_nbytes() : 0;
-    int64_t found = count_pages(file->fd, offset, nbytes);
+    int64_t found = file->is_overlay ? -1 : count_pages(file->fd, offset, nbytes);
     return (uint64_t)(found < 0 ? look_at_pages(file->fd, offset, nbytes) : found);
 }
 

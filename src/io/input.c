@@ -79,7 +79,9 @@ static lds_status open_files(lds_input *input, lds_error *err)
     LDS_TRY(lds_calloc(&input->files, o->n_files, sizeof *input->files, err));
     for (size_t i = 0; i < o->n_files; i++) {
         lds_input_file *file = &input->files[input->n_files++];
-        *file = (lds_input_file){-1, -1, .hides_cache = o->files[i].hides_cache};
+        file->fd = file->direct_fd = -1;
+        file->hides_cache = o->files[i].hides_cache;
+        file->is_overlay = o->files[i].is_overlay;
         if (o->is_needed[i])
             LDS_TRY(open_buffered(file, &o->files[i], err));
     }
@@ -397,17 +399,23 @@ static bool read_cached(lds_input *input, lds_read *read)
     return true;
 }
 
+uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes)
+{
+    const lds_input_file *f = &input->files[file];
+    const lds_file seen = {.fd = f->fd, .hides_cache = f->hides_cache, .is_overlay = f->is_overlay};
+    return lds_file_resident(&seen, offset, nbytes);
+}
+
 /*
  * Whether a read may go past the page cache, and had better. To ask for what is at hand (RWF_NOWAIT) is no way to
  * look: the kernel would begin to read ahead what a direct read is then to bring in.
  */
 static bool goes_past_cache(const lds_input *input, const lds_read *read)
 {
-    const lds_file file = {.fd = input->files[read->file].fd};
     if (!read->has_margins || read->is_populate || !lds_input_is_direct(input, read->file))
         return false;
     return !input->options.looks_first || input->files[read->file].hides_cache ||
-           lds_file_resident(&file, read->offset, read->nbytes) < read->nbytes;
+           lds_input_resident(input, read->file, read->offset, read->nbytes) < read->nbytes;
 }
 
 bool lds_reader_submit(lds_reader *reader, lds_read *read)

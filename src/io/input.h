@@ -22,8 +22,8 @@ typedef struct lds_source {
 /* A file, opened once more: a read may outlive the checkpoint. Descriptors are -1 where there is none. */
 typedef struct lds_input_file {
     int fd, direct_fd;
-    bool is_shared;   /* fd is of the description that the checkpoint has */
-    bool hides_cache; /* as in lds_file */
+    bool is_shared;               /* fd is of the description that the checkpoint has */
+    bool hides_cache, is_overlay; /* as in lds_file */
 } lds_input_file;
 
 typedef struct lds_view lds_view;
@@ -63,6 +63,9 @@ typedef struct lds_range {
     size_t nbytes;
     uint64_t offset;
 } lds_range;
+
+/* As lds_file_resident(). */
+uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes);
 
 lds_range lds_read_range(const lds_input *input, const lds_read *read);
 

@@ -116,12 +116,12 @@ const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, 
     lds_view *view = input->views ? &input->views[file] : NULL;
     if (!view || !view->mapping)
         return NULL;
-    const lds_file cached = {.fd = input->files[file].fd};
-    if (lds_file_resident(&cached, offset, nbytes) < nbytes || !enter(input, view, cached.fd))
+    int fd = input->files[file].fd;
+    if (lds_input_resident(input, file, offset, nbytes) < nbytes || !enter(input, view, fd))
         return NULL;
     if (lds_map_make_present(data_at(view, offset), nbytes))
         return data_at(view, offset);
-    leave(view, cached.fd);
+    leave(view, fd);
     return NULL;
 }
 
