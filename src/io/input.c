@@ -157,14 +157,16 @@ lds_source_kind lds_input_kind(const lds_input *input)
 {
     if (input->has_direct && !atomic_load(&input->refuses_direct))
         return LDS_SOURCE_DIRECT;
-    if (input->views && !lds_input_fallback(input))
+    if (atomic_load(&input->n_viewed) && !lds_input_fallback(input))
         return LDS_SOURCE_VIEW;
     return input->ring && !atomic_load(&input->is_ring_lost) ? LDS_SOURCE_URING : LDS_SOURCE_READ;
 }
 
 const char *lds_input_fallback(const lds_input *input)
 {
-    return atomic_load(&input->fallback);
+    const char *why = atomic_load(&input->fallback);
+    bool is_single = atomic_load(&input->n_single) > atomic_load(&input->n_viewed);
+    return why || !is_single ? why : "no large pages seen in the page cache: copied from there";
 }
 
 bool lds_input_is_direct(const lds_input *input, uint32_t file)

@@ -33,6 +33,7 @@ struct lds_input {
     size_t n_files; /* that have been dealt with */
     lds_input_file *files;
     lds_view *views;                /* of each file, or NULL */
+    atomic_uint n_viewed, n_single; /* blocks that were, and that are of single pages */
     bool has_direct;                /* one of them can be read directly */
     _Atomic(const char *) fallback; /* why it is not what was wanted, or NULL */
     atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */

@@ -10,6 +10,17 @@
 /* Some blocks. */
 enum { N_ELEMENTS = 6 << 20, VIEW_NBYTES = 1 << 20 };
 
+/* The pages of a file, large or single, as a clock shows them that stands, or runs fast. */
+static atomic_bool is_fast;
+
+uint64_t __wrap_lds_now_ns(void);
+
+uint64_t __wrap_lds_now_ns(void)
+{
+    static atomic_uint_fast64_t now;
+    return atomic_load(&is_fast) ? atomic_fetch_add(&now, 1000000000) : 0;
+}
+
 static char *folder;
 static char *weights;    /* a file */
 static uint16_t *values; /* of "d", BF16, the only tensor */
@@ -255,6 +266,14 @@ static void where_there_is_no_lease_bytes_are_copied(void **state)
     check_load("view", NULL);
 }
 
+static void single_pages_are_copied(void **state)
+{
+    (void)state;
+    atomic_store(&is_fast, true);
+    check_load("read", "no large pages seen in the page cache: copied from there");
+    atomic_store(&is_fast, false);
+}
+
 static void where_nothing_can_be_made_present_bytes_are_copied(void **state)
 {
     (void)state;
@@ -306,6 +325,7 @@ int main(void)
         cmocka_unit_test(a_load_converts_what_it_views),
         cmocka_unit_test(a_load_copies_what_it_views_into_memory_that_was_used),
         cmocka_unit_test(where_there_is_no_lease_bytes_are_copied),
+        cmocka_unit_test(single_pages_are_copied),
         cmocka_unit_test(where_nothing_can_be_made_present_bytes_are_copied),
         cmocka_unit_test(a_file_that_is_cut_off_in_the_middle_is_no_signal),
     };
