@@ -34,6 +34,7 @@ struct lds_input {
     lds_input_file *files;
     lds_view *views;                /* of each file, or NULL */
     atomic_uint n_viewed, n_single; /* blocks that were, and that are of single pages */
+    atomic_uint n_passed;           /* that were not looked at, for that */
     bool has_direct;                /* one of them can be read directly */
     _Atomic(const char *) fallback; /* why it is not what was wanted, or NULL */
     atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */
