@@ -154,6 +154,7 @@ const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, 
         atomic_fetch_add(&input->n_viewed, 1);
         return data_at(view, offset);
     }
+    lds_input_fall_back(input, "no pages can be made present: copied from the page cache");
     leave(view, fd);
     return NULL;
 }

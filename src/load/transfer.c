@@ -247,14 +247,9 @@ static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_blo
 }
 
 /* Say where the bytes of a block go: to where they stay, or to a buffer of the read's own. */
-static lds_status aim(const reading *r, lds_read *read, const lds_block *block, lds_error *err)
+static lds_status aim(const reading *r, lds_read *read, const lds_block *block, destination d, lds_error *err)
 {
     const lds_transfers *t = r->q->transfers;
-    if (r->q->is_mapped) {
-        aim_at_mapping(t, read, block);
-        return LDS_OK;
-    }
-    const destination d = destination_of(t, block);
     size_t into_unit = block->offset % LDS_DIRECT_NBYTES;
     bool is_direct = lds_input_is_direct(r->q->input, block->file);
     read->has_margins = d.is_in_stretch && (uintptr_t)d.data % LDS_DIRECT_NBYTES == into_unit;
@@ -281,18 +276,10 @@ static void settle_block(reading *r, const lds_block *block, uint64_t converted_
     atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
 }
 
-/*
- * Convert a block from where the page cache has it, or copy it into memory that was used before, where our stores are
- * better than the kernel's. False if it is to be read, for whatever reason.
- */
+/* Convert a block from where the page cache has it. False if it is to be read, for whatever reason. */
 static bool convert_view(reading *r, const lds_block *block)
 {
     const lds_transfers *t = r->q->transfers;
-    if (r->q->is_mapped || t->plan->choice.kind != LDS_SOURCE_VIEW)
-        return false;
-    const destination d = destination_of(t, block);
-    if (d.data && !d.is_used)
-        return false;
     uint64_t t0 = lds_now_ns();
     const uint8_t *bytes = lds_input_view(r->q->input, block->file, block->offset, (size_t)block->nbytes);
     if (!bytes)
@@ -333,14 +320,9 @@ static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *e
     return LDS_OK;
 }
 
-static lds_status begin_block(reading *r, const lds_block *block, const atomic_bool *stop, lds_error *err)
+static lds_status begin_read(reading *r, lds_read *read, const lds_block *block, const atomic_bool *stop,
+                             lds_error *err)
 {
-    lds_read *read = lds_reader_idle(r->reader);
-    if (r->lane.trace && !r->q->is_mapped)
-        populate_block(r, block);
-    if (convert_view(r, block))
-        return LDS_OK;
-    LDS_TRY(aim(r, read, block, err));
     read->file = block->file;
     read->offset = block->offset;
     read->nbytes = (size_t)block->nbytes;
@@ -352,6 +334,25 @@ static lds_status begin_block(reading *r, const lds_block *block, const atomic_b
     lds_lane_add(&r->lane, r->q->is_mapped ? "page faults" : "read", t0, t1, block->nbytes);
     /* What is there already is converted while it is in this core's cache. */
     return is_done ? finish_block(r, stop, err) : LDS_OK;
+}
+
+static lds_status begin_block(reading *r, const lds_block *block, const atomic_bool *stop, lds_error *err)
+{
+    const lds_transfers *t = r->q->transfers;
+    lds_read *read = lds_reader_idle(r->reader);
+    if (r->q->is_mapped) {
+        aim_at_mapping(t, read, block);
+        return begin_read(r, read, block, stop, err);
+    }
+    if (r->lane.trace)
+        populate_block(r, block);
+    const destination d = destination_of(t, block);
+    /* What is copied as it is the kernel copies as well, but into memory that was used before our stores are better. */
+    bool is_better_viewed = t->plan->choice.kind == LDS_SOURCE_VIEW && (!d.data || d.is_used);
+    if (is_better_viewed && convert_view(r, block))
+        return LDS_OK;
+    LDS_TRY(aim(r, read, block, d, err));
+    return begin_read(r, read, block, stop, err);
 }
 
 static lds_status read_blocks(reading *r, const atomic_bool *stop, lds_error *err)

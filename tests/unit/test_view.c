@@ -277,12 +277,31 @@ static void single_pages_are_copied(void **state)
 static void where_nothing_can_be_made_present_bytes_are_copied(void **state)
 {
     (void)state;
-    outcome o;
+    if (!has_leases)
+        skip();
     faults_inject(FAULT_ADVICE, 0);
-    assert_int_equal(load(&o, weights, &converting, NULL), LDS_OK);
-    faults_disarm();
-    check_values(&o);
-    forget(&o);
+    check_load("read", "no pages can be made present: copied from the page cache");
+    assert_true(faults_disarm());
+}
+
+static void large_pages_behind_single_ones_are_found(void **state)
+{
+    (void)state;
+    enum { N_SINGLE = 20, N_MORE = 16 };
+    viewer v;
+    if (!has_leases)
+        skip();
+    open_viewer(&v);
+    atomic_store(&is_fast, true);
+    for (int i = 0; i < N_SINGLE; i++)
+        assert_null(view_at(&v, 0));
+    atomic_store(&is_fast, false);
+    const uint8_t *found = NULL;
+    for (int i = 0; i < N_MORE && !found; i++)
+        found = view_at(&v, 0);
+    assert_non_null(found);
+    assert_true(end_view_at(&v, 0));
+    close_viewer(&v);
 }
 
 static void *cut_off_after(void *us)
@@ -326,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_load_copies_what_it_views_into_memory_that_was_used),
         cmocka_unit_test(where_there_is_no_lease_bytes_are_copied),
         cmocka_unit_test(single_pages_are_copied),
+        cmocka_unit_test(large_pages_behind_single_ones_are_found),
         cmocka_unit_test(where_nothing_can_be_made_present_bytes_are_copied),
         cmocka_unit_test(a_file_that_is_cut_off_in_the_middle_is_no_signal),
     };
