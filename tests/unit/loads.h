@@ -1,4 +1,4 @@
-/* A load from the page cache or not, and what has come of it. */
+/* A load from the page cache or not, what it loads, and what has come of it. */
 #ifndef TEST_LOADS_H
 #define TEST_LOADS_H
 
@@ -89,6 +89,44 @@ static inline void forget(outcome *o)
     lds_network_free(o->network);
     free(o->text);
     free(o->bound);
+}
+
+/* n values of BF16, none of them infinite or NaN, to be freed. */
+static inline uint16_t *make_values(size_t n)
+{
+    uint16_t *values = malloc(n * sizeof *values);
+    uint32_t x = 1;
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525 + 1013904223;
+        values[i] = (x >> 16) & 0x3FFF;
+    }
+    return values;
+}
+
+/* A file of them, the tensor "d". */
+static inline void write_values(const char *path, const uint16_t *values, size_t n)
+{
+    char header[128];
+    int end = snprintf(header, sizeof header,
+                       "{\"d\":{\"dtype\":\"BF16\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", n,
+                       n * sizeof *values);
+    snprintf(header + end, sizeof header - (size_t)end, "%*s", 8 - end % 8, "");
+    write_safetensors(path, header, values, n * sizeof *values);
+}
+
+/* That "d" has them as they are in the file, or as F32, whose upper halves they are. */
+static inline void check_values(const outcome *o, const uint16_t *values, size_t n)
+{
+    const lds_param *d = lds_network_find(o->network, "d");
+    if (lds_param_dtype(d) == LDS_BF16) {
+        assert_memory_equal(lds_param_data(d), values, n * sizeof *values);
+        return;
+    }
+    const uint32_t *found = lds_param_data(d);
+    size_t n_wrong = 0;
+    for (size_t i = 0; i < n; i++)
+        n_wrong += found[i] != (uint32_t)values[i] << 16;
+    assert_int_equal(n_wrong, 0);
 }
 
 #endif

@@ -24,20 +24,10 @@ static uint16_t *values; /* of "d", BF16, the only tensor */
 static int set_up(void **state)
 {
     (void)state;
-    char header[128];
     folder = make_folder();
     weights = strdup(in_folder(folder, "w.safetensors"));
-    values = malloc(N_ELEMENTS * sizeof *values);
-    uint32_t x = 1;
-    for (size_t i = 0; i < N_ELEMENTS; i++) {
-        x = x * 1664525 + 1013904223;
-        values[i] = (x >> 16) & 0x3FFF; /* no infinities, no NaNs */
-    }
-    int n =
-        snprintf(header, sizeof header, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[%d],\"data_offsets\":[0,%d]}}",
-                 N_ELEMENTS, 2 * N_ELEMENTS);
-    snprintf(header + n, sizeof header - (size_t)n, "%*s", 8 - n % 8, "");
-    write_safetensors(weights, header, values, N_ELEMENTS * sizeof *values);
+    values = make_values(N_ELEMENTS);
+    write_values(weights, values, N_ELEMENTS);
     return 0;
 }
 
@@ -48,21 +38,6 @@ static int tear_down(void **state)
     free(weights);
     remove_folder(folder);
     return 0;
-}
-
-/* As they are in the file, or as F32, whose upper halves they are. */
-static void check_values(const outcome *o)
-{
-    const lds_param *d = lds_network_find(o->network, "d");
-    if (lds_param_dtype(d) == LDS_BF16) {
-        assert_memory_equal(lds_param_data(d), values, N_ELEMENTS * sizeof *values);
-        return;
-    }
-    const uint32_t *found = lds_param_data(d);
-    size_t n_wrong = 0;
-    for (size_t i = 0; i < N_ELEMENTS; i++)
-        n_wrong += found[i] != (uint32_t)values[i] << 16;
-    assert_int_equal(n_wrong, 0);
 }
 
 /* How many pages of a file the page cache has, and how many there are. */
@@ -163,7 +138,7 @@ static void what_is_partly_in_the_page_cache_is_copied_and_read_past_it(void **s
         uint64_t before = read_from_disk_nbytes();
         assert_int_equal(load(&o, weights, &(how){.dtype = LDS_F32, .n_threads = 2}, NULL), LDS_OK);
         n_read = read_from_disk_nbytes() - before;
-        check_values(&o);
+        check_values(&o, values, N_ELEMENTS);
     }
     assert_in_range(n_read, 0, expected);
     assert_string_equal(o.stats.source_reason, "partly in the page cache");
@@ -239,7 +214,7 @@ static void mapped_pages_of_a_disk_come_in(void **state)
             faults_inject(FAULT_ADVICE, 0);
         assert_int_equal(load(&o, weights, &h, NULL), LDS_OK);
         assert_true(takes_advice || faults_disarm());
-        check_values(&o);
+        check_values(&o, values, N_ELEMENTS);
         forget(&o);
     }
 }

@@ -28,12 +28,7 @@ static bool has_leases;  /* where the tests are run, on files that this user may
 
 static void write_weights(void)
 {
-    char header[128];
-    int n =
-        snprintf(header, sizeof header, "{\"d\":{\"dtype\":\"BF16\",\"shape\":[%d],\"data_offsets\":[0,%d]}}",
-                 N_ELEMENTS, 2 * N_ELEMENTS);
-    snprintf(header + n, sizeof header - (size_t)n, "%*s", 8 - n % 8, "");
-    write_safetensors(weights, header, values, N_ELEMENTS * sizeof *values);
+    write_values(weights, values, N_ELEMENTS);
 }
 
 static int set_up(void **state)
@@ -41,12 +36,7 @@ static int set_up(void **state)
     (void)state;
     folder = make_folder();
     weights = strdup(in_folder(folder, "w.safetensors"));
-    values = malloc(N_ELEMENTS * sizeof *values);
-    uint32_t x = 1;
-    for (size_t i = 0; i < N_ELEMENTS; i++) {
-        x = x * 1664525 + 1013904223;
-        values[i] = (x >> 16) & 0x3FFF; /* no infinities, no NaNs */
-    }
+    values = make_values(N_ELEMENTS);
     write_weights();
     int fd = open(weights, O_RDONLY);
     has_leases = !fcntl(fd, F_SETLEASE, F_RDLCK);
@@ -61,21 +51,6 @@ static int tear_down(void **state)
     free(weights);
     remove_folder(folder);
     return 0;
-}
-
-/* As they are in the file, or as F32, whose upper halves they are. */
-static void check_values(const outcome *o)
-{
-    const lds_param *d = lds_network_find(o->network, "d");
-    if (lds_param_dtype(d) == LDS_BF16) {
-        assert_memory_equal(lds_param_data(d), values, N_ELEMENTS * sizeof *values);
-        return;
-    }
-    const uint32_t *found = lds_param_data(d);
-    size_t n_wrong = 0;
-    for (size_t i = 0; i < N_ELEMENTS; i++)
-        n_wrong += found[i] != (uint32_t)values[i] << 16;
-    assert_int_equal(n_wrong, 0);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
@@ -213,7 +188,7 @@ static void check_load(const char *source, const char *fallback)
 {
     outcome o;
     assert_int_equal(load(&o, weights, &converting, NULL), LDS_OK);
-    check_values(&o);
+    check_values(&o, values, N_ELEMENTS);
     assert_string_equal(o.stats.source, source);
     assert_int_equal(!o.stats.fallback, !fallback);
     assert_true(!fallback || strstr(o.text, fallback));
@@ -237,7 +212,7 @@ static void a_load_copies_what_it_views_into_memory_that_was_used(void **state)
         skip();
     const how as_it_is = {.dtype = LDS_BF16, .n_threads = 2, .is_bound = true};
     assert_int_equal(load(&o, weights, &as_it_is, NULL), LDS_OK);
-    check_values(&o);
+    check_values(&o, values, N_ELEMENTS);
     assert_string_equal(o.stats.source, "view");
     forget(&o);
 }
@@ -327,7 +302,7 @@ static void a_file_that_is_cut_off_in_the_middle_is_no_signal(void **state)
         if (status)
             assert_non_null(strstr(err.message, "w.safetensors: "));
         else
-            check_values(&o);
+            check_values(&o, values, N_ELEMENTS);
         pthread_join(thread, NULL);
         lds_checkpoint_close(checkpoint);
         forget(&o);
