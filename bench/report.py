@@ -44,8 +44,7 @@ which the host had no processors, more than 2 % of its time, is thrown away, too
   pread and convert with all processors, over page sizes, block sizes, ways of sharing, kinds of stores, and
   kernels. It knows the one extent to read and its dtype beforehand. It was chosen by earlier
   measurements, nine of each of the last three, and is measured anew: the best of several equals was lucky.
-  *The same loop, from a mapping* has no copy to make, and dies if somebody cuts the file meanwhile; what
-  Loadstone does is as fast as that at best.
+  *The same loop, from a mapping* has no copy to make, and dies if somebody cuts the file meanwhile.
 - The other loaders (`bench/loaders.py`) are timed without the import of their packages, and followed by `.to`
   (NumPy: `.astype`) where they do not convert. Where they map the file, a touch of every page is counted in
   *every page present*, since Loadstone's pages are present when it returns.""",
