@@ -51,6 +51,8 @@ lds_status lds_views_open(lds_input *input, lds_error *err)
             continue;
         if (file->hides_cache)
             lds_input_fall_back(input, why_no_lease(EACCES));
+        else if (file->is_overlay) /* nothing tells how large its pages are */
+            lds_input_fall_back(input, "a file is in an overlay: copied from the page cache");
         else if (file->is_shared ||
                  lds_storage_map(&view->mapping, file->fd, 0, o->files[i].identity.nbytes, NULL))
             lds_input_fall_back(input, "a file cannot be mapped once more: copied from the page cache");

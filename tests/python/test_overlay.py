@@ -55,6 +55,7 @@ def test_the_page_cache_is_seen(loadstone, overlay, layer):
     expected = loadstone.json(*args, "--io", "read")["digests"]
     hot = loadstone.json(*args)
     assert hot["source_reason"] == "in the page cache"
+    assert hot["fallback"] == "a file is in an overlay: copied from the page cache"
     assert hot["digests"] == expected
     if not let_go(overlay.parent / layer / path.name):
         return
