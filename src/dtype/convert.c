@@ -138,6 +138,22 @@ lds_convert_fn lds_stream_kernel(lds_dtype dst, lds_dtype src)
     return best.stream[d][s];
 }
 
+/* A line that two stores share is written twice: 20 % more time for what is in cache. */
+void lds_convert_elements(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
+{
+    enum { LINE_NBYTES = 64, WORTH_NBYTES = 64 * LINE_NBYTES };
+    lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
+    size_t in_nbytes = lds_dtype_bits(src_dtype) / 8, out_nbytes = lds_dtype_bits(dst_dtype) / 8;
+    if (dst_dtype != src_dtype && n >= WORTH_NBYTES / out_nbytes) {
+        size_t head = -(uintptr_t)dst % LINE_NBYTES / out_nbytes;
+        convert(dst, src, head);
+        dst = (uint8_t *)dst + head * out_nbytes;
+        src = (const uint8_t *)src + head * in_nbytes;
+        n -= head;
+    }
+    convert(dst, src, n);
+}
+
 lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n,
                        lds_error *err)
 {
@@ -147,9 +163,8 @@ lds_status lds_convert(void *dst, lds_dtype dst_dtype, const void *src, lds_dtyp
                         (int)(src_name ? dst_dtype : src_dtype));
     if (n && (!dst || !src))
         return lds_fail(err, LDS_ERR_ARGUMENT, "expected memory for %zu elements, found NULL", n);
-    lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
-    if (convert) {
-        convert(dst, src, n);
+    if (lds_convert_kernel(dst_dtype, src_dtype)) {
+        lds_convert_elements(dst, dst_dtype, src, src_dtype, n);
         return LDS_OK;
     }
     if (dst_dtype != src_dtype)

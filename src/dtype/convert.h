@@ -12,6 +12,9 @@ typedef void (*lds_convert_fn)(void *dst, const void *src, size_t n);
  */
 lds_convert_fn lds_convert_kernel(lds_dtype dst, lds_dtype src);
 
+/* Run it, with whole vectors from a cache line of dst on. There has to be one. */
+void lds_convert_elements(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n);
+
 /*
  * One whose stores go past the cache, with no fence behind them; NULL if there is none. It takes a dst at a cache line
  * that is not src, and an n that is a multiple of LDS_STREAM_GRAIN.

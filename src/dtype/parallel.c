@@ -55,7 +55,7 @@ static void convert_block(const conversion *c, size_t block)
     if (c->streams)
         lds_convert_stream(dst, c->dst_dtype, src, c->src_dtype, n);
     else
-        lds_convert_kernel(c->dst_dtype, c->src_dtype)(dst, src, n);
+        lds_convert_elements(dst, c->dst_dtype, src, c->src_dtype, n);
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)

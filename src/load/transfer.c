@@ -14,7 +14,7 @@
 #include "src/dtype/stream.h"
 #include "src/io/source.h"
 
-enum { MAX_CLAIM_BLOCKS = 4, LINE_NBYTES = 64 };
+enum { MAX_CLAIM_BLOCKS = 4 };
 
 /* Of mapped pages: what is made present at once, and what threads wait for, so many each. */
 enum { POPULATE_NBYTES = 16 << 20, AWAIT_NBYTES = 4 << 20, AWAIT_DEPTH = 8 };
@@ -209,18 +209,11 @@ static void convert_piece(const lds_transfers *t, const lds_piece *piece, const 
             memcpy(to, from, (size_t)piece->nbytes);
         return;
     }
-    size_t in_nbytes = lds_dtype_bits(src) / 8, out_nbytes = lds_dtype_bits(dst) / 8;
-    size_t n = (size_t)piece->nbytes / in_nbytes;
-    if (was_used(t, target)) {
+    size_t n = (size_t)piece->nbytes / (lds_dtype_bits(src) / 8);
+    if (was_used(t, target))
         lds_convert_stream(to, dst, from, src, n);
-        return;
-    }
-    /* Kernels store whole vectors from the first element on: they had better begin on a cache line. */
-    size_t head = -(uintptr_t)to % LINE_NBYTES / out_nbytes;
-    head = head < n ? head : n;
-    lds_convert_fn convert = lds_convert_kernel(dst, src);
-    convert(to, from, head);
-    convert(to + head * out_nbytes, from + head * in_nbytes, n - head);
+    else
+        lds_convert_elements(to, dst, from, src, n);
 }
 
 static void convert_block(const lds_transfers *t, const lds_block *block, const uint8_t *bytes)

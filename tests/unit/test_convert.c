@@ -210,6 +210,33 @@ static void many_threads_convert_as_one(void **state)
     free(found);
 }
 
+/* From some number of elements on, the first are converted by themselves, so that the others begin on a cache line. */
+static void results_are_the_same_at_any_address(void **state)
+{
+    (void)state;
+    static const struct {
+        lds_dtype dst, src;
+    } pairs[] = {{LDS_BF16, LDS_F32}, {LDS_F32, LDS_BF16}, {LDS_F8_E4M3, LDS_F16}, {LDS_F64, LDS_BF16}};
+    enum { MOST = 5000, ROOM = 64 + MOST * 8 + 1 };
+    uint8_t *src = make_bytes(MOST * 4), *expected = malloc(ROOM), *found = malloc(ROOM);
+    for (size_t p = 0; p < sizeof pairs / sizeof *pairs; p++) {
+        size_t size = lds_dtype_bits(pairs[p].dst) / 8, worth = 4096 / size;
+        const size_t counts[] = {worth - 1, worth, worth + 1, MOST};
+        for (size_t i = 0; i < 4; i++)
+            for (size_t at = 0; at < 64; at++) {
+                size_t n = counts[i];
+                memset(expected, 0xA5, ROOM);
+                memset(found, 0xA5, ROOM);
+                lds_convert_kernel_for(LDS_ISA_C, pairs[p].dst, pairs[p].src)(expected + at, src, n);
+                assert_int_equal(lds_convert(found + at, pairs[p].dst, src, pairs[p].src, n, NULL), LDS_OK);
+                assert_memory_equal(found, expected, ROOM);
+            }
+    }
+    free(src);
+    free(expected);
+    free(found);
+}
+
 static void many_threads_take_no_bad_arguments(void **state)
 {
     (void)state;
@@ -228,12 +255,18 @@ static void many_threads_take_no_bad_arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_threads_convert_as_one),   cmocka_unit_test(many_threads_take_no_bad_arguments),
-        cmocka_unit_test(threads_may_be_first),          cmocka_unit_test(known_values_convert),
-        cmocka_unit_test(every_float_pair_has_a_kernel), cmocka_unit_test(equal_dtypes_are_copied),
-        cmocka_unit_test(in_place_for_equal_sizes),      cmocka_unit_test(nothing_is_no_error),
-        cmocka_unit_test(streaming_changes_nothing),     cmocka_unit_test(a_streamed_copy_is_a_copy),
+        cmocka_unit_test(many_threads_convert_as_one),
+        cmocka_unit_test(many_threads_take_no_bad_arguments),
+        cmocka_unit_test(threads_may_be_first),
+        cmocka_unit_test(known_values_convert),
+        cmocka_unit_test(every_float_pair_has_a_kernel),
+        cmocka_unit_test(equal_dtypes_are_copied),
+        cmocka_unit_test(in_place_for_equal_sizes),
+        cmocka_unit_test(nothing_is_no_error),
+        cmocka_unit_test(streaming_changes_nothing),
+        cmocka_unit_test(a_streamed_copy_is_a_copy),
         cmocka_unit_test(bad_arguments_are_explained),
+        cmocka_unit_test(results_are_the_same_at_any_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
