@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -193,8 +194,12 @@ class Bench:
             say(f"  left out: {measurement.name}: {reason}")
 
     def rounds(self, measurements, n_rounds):
-        """Every measurement once a round, beginning with another one each time."""
+        """
+        Every measurement once a round, in another order each time: which memory one leaves behind decides how
+        fast the next one's is, so that none may always follow the same. The orders are those of every run.
+        """
+        orders = random.Random(0)
         for i in range(n_rounds):
             say(f"  round {i + 1} of {n_rounds}")
-            for j in range(len(measurements)):
-                self.try_once(measurements[(i + j) % len(measurements)])
+            for measurement in orders.sample(measurements, len(measurements)):
+                self.try_once(measurement)

@@ -68,7 +68,15 @@ the disk has it; the file is hot or cold.""",
         ("open", "many", "huge", "python", "columns", "convert", "inspect"),
         """\
 Files of many tensors, and the one of 671 billion parameters, are sparse: real headers, and zeros that take
-no room on the disk. Single calls are the median of batches. Columns are read from a file that is cold.""",
+no room on the disk. Single calls are the median of batches.
+
+Columns are read from a file that is cold. Beside plain reads of one row after the other the kernel reads
+ahead, as much as `/sys/block/*/queue/read_ahead_kb` allows: of a disk where that is megabytes, all of the
+matrix, which can take less time than the rows alone. *Each row announced* reads those alone, as Loadstone
+does.
+
+What converting an array takes at the least, the *best loop by hand* and *memcpy* say, on one thread or on
+all, by plain stores or by streaming ones: a target that they miss, too, is out of this machine's reach.""",
     ),
     (
         "Conversion kernels",
@@ -232,7 +240,8 @@ A ratio is the other's figure over Loadstone's: above 1, Loadstone takes less. T
 least*; rows without one only show. {reached} of {judged} targets are reached.
 
 Every figure is the median of the rounds of its group, with the least and the greatest, each run a process of
-its own, the measurements of a group taking turns. The model is a CogVideoX transformer{few}.
+its own, the measurements of a group taking turns in another order each round. The model is a CogVideoX
+transformer{few}.
 
 ## Where and when
 """
