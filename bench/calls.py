@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 N_BATCHES = 21
+N_ANNOUNCED = 256
 
 
 def of_many(call, n):
@@ -85,23 +86,32 @@ def safetensors_part(path, n):
         return of_one(lambda: (weight[:, begin : begin + n] if n else weight[:]).clone())
 
 
-def pread_part(path, n):
-    """The rows of the slice and nothing else, a read for each."""
+def rows_part(path, n, is_announced=False):
+    """A read for each row of the slice: as anybody would, or nothing between them, the next 256 announced."""
     import os
 
     with Path(path).open("rb") as file:
         fd, nbytes = file.fileno(), os.fstat(file.fileno()).st_size
+        if is_announced:  # before the header: what the kernel has begun to read ahead, it goes on with
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         data_offset = 8 + int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(data_offset - 8))
         n_rows, n_columns = header["weight"]["shape"]
         row_nbytes = (nbytes - data_offset) // n_rows
         first = data_offset + row_nbytes // n_columns * (n_columns // 4)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        size = row_nbytes // n_columns * n
+        offsets = [first + row * row_nbytes for row in range(n_rows)]
+
+        def announce(offsets):
+            for offset in offsets:
+                os.posix_fadvise(fd, offset, size, os.POSIX_FADV_WILLNEED)
 
         def read():
-            rows = [
-                os.pread(fd, row_nbytes // n_columns * n, first + row * row_nbytes) for row in range(n_rows)
-            ]
+            rows = []
+            for i, offset in enumerate(offsets):
+                if is_announced and i % N_ANNOUNCED == 0:
+                    announce(offsets[i : i + N_ANNOUNCED])
+                rows.append(os.pread(fd, size, offset))
             return memoryview(b"".join(rows))
 
         return of_one(read)
@@ -132,7 +142,12 @@ def convert(who, src, dst, n):
     return result | {"out_nbytes": out.nbytes, "in_nbytes": values.nbytes}
 
 
-PARTS = {"loadstone": loadstone_part, "safetensors": safetensors_part, "pread": pread_part}
+PARTS = {
+    "loadstone": loadstone_part,
+    "safetensors": safetensors_part,
+    "rows": rows_part,
+    "announced-rows": partial(rows_part, is_announced=True),
+}
 
 
 def main():
