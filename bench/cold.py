@@ -19,10 +19,8 @@ def cold(group, src, dst):
     model, what = group.env.files.model(src), f"{src} -> {dst}, cold"
     new = taken_nbytes(model, dst)
     options = {"cold": True, "memory_nbytes": new}
-    best = group.add_disk(what, model)
-    todo = list(best)
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
-    todo += group.add(what, "loadstone", load, [model.file], **options)
+    todo = group.add(what, "loadstone", load, [model.file], **options)
     for source in SOURCES:
         if source != "map" or src == dst:
             who = f"loadstone, {source}"
@@ -34,10 +32,40 @@ def cold(group, src, dst):
         todo += group.add_loader(what, who, way, model, dst, new, cold=True)
     group.rounds(todo)
 
-    ours, disk = group.get(what, "loadstone"), min(best, key=Measurement.median)
-    group.check(what, ours, "best direct read of the file", disk, 0.95)
+    ours = group.get(what, "loadstone")
     for who in wanted:
         group.check(what, ours, f"{who} + touch of every page", group.get(what, who), target(who, src, dst))
+
+
+KEEPS = "direct reads into memory for all of it"
+
+
+def disk(group, src, dst):
+    """A cold load beside the disk itself: read as fast as it goes, and read to stay."""
+    model, what = group.env.files.model(src), f"{src} -> {dst}, beside the disk"
+    options = {"cold": True, "memory_nbytes": taken_nbytes(model, dst)}
+    best = group.add_disk(what, model)
+    load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
+    todo = [*best, *group.add(what, "loadstone", load, [model.file], **options)]
+    for depth, block in ((2, MIB), (8, 4 * MIB)):
+        keep = [
+            group.env.limits,
+            "direct",
+            model.file,
+            "--threads",
+            depth,
+            "--block",
+            block,
+            "--huge",
+            "--used",
+        ]
+        who = f"{KEEPS}, {depth} of {block // MIB} MiB at a time"
+        todo += group.add(what, who, keep, [model.file], **options)
+    group.rounds(todo)
+    ours = group.get(what, "loadstone")
+    group.check(what, ours, "best direct read of the file", min(best, key=Measurement.median), 0.95)
+    kept = min((m for m in todo if m.who.startswith(KEEPS)), key=Measurement.median)
+    group.check(what, ours, KEEPS, kept)
 
 
 def remote(group):
@@ -83,6 +111,7 @@ def target(who, src, dst):
 
 GROUPS = {
     **for_pairs("cold", cold, PAIRS),
+    **for_pairs("disk", disk, PAIRS),
     "remote": remote,
     **for_pairs("store", store, [("bf16", "f16")]),
 }

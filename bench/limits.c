@@ -312,6 +312,19 @@ static void back(settings *set)
     printf("{\"seconds\":%.6f,\"n_touches\":%d}\n", seconds, n);
 }
 
+static void measure_direct(const settings *set)
+{
+    const limits_reads reads = {
+        .offset = set->offset,
+        .nbytes = set->nbytes,
+        .block = set->block,
+        .n_threads = set->n_threads,
+        .huge = set->huge,
+        .keeps = set->used,
+    };
+    limits_direct(set->file, &reads);
+}
+
 /* A private mapping with every page present: what a load without a conversion cannot go below. */
 static void measure_map(settings *set)
 {
@@ -362,7 +375,7 @@ static const char usage_text[] =
     "       limits touch --nbytes N [--threads N] [--huge]\n"
     "       limits back --nbytes N\n"
     "       limits map|warm|evict FILE\n"
-    "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N]\n"
+    "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N] [--huge] [--used]\n"
     "       limits spawn [--runs N] -- COMMAND...\n";
 
 static _Noreturn void usage(void)
@@ -444,7 +457,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "evict"))
         limits_evict(set.file);
     else if (!strcmp(what, "direct"))
-        limits_direct(set.file, set.offset, set.nbytes, set.block, set.n_threads);
+        measure_direct(&set);
     else if (!strcmp(what, "spawn") && argc > skip + optind)
         measure_spawn(&set, argv + skip + optind);
     else

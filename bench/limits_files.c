@@ -20,8 +20,10 @@
 enum { MAX_THREADS = 256, SECTOR = 4096, N_EVICTIONS = 5 };
 
 typedef struct direct_job {
+    const limits_reads *reads;
     int fd;
-    uint64_t offset, end, block;
+    uint64_t end;
+    uint8_t *kept;             /* memory for all, or NULL */
     atomic_uint_fast64_t next; /* where the next request begins */
     atomic_uint_fast64_t n_read;
     pthread_barrier_t ready; /* buffers are there: the clock starts */
@@ -95,38 +97,45 @@ void limits_evict(const char *file)
 static void *read_blocks(void *arg)
 {
     direct_job *job = arg;
-    uint8_t *buffer = aligned_alloc(SECTOR, job->block);
-    if (!buffer)
-        err(1, "buffer");
-    memset(buffer, 1, job->block);
+    uint64_t offset = job->reads->offset, block = job->reads->block;
+    uint8_t *buffer = job->kept;
+    if (!job->kept) {
+        buffer = take_memory(block, job->reads->huge);
+        memset(buffer, 1, block);
+    }
     pthread_barrier_wait(&job->ready);
-    for (uint64_t at; (at = atomic_fetch_add(&job->next, job->block)) < job->end;) {
-        uint64_t want = job->end - at < job->block ? job->end - at : job->block;
-        ssize_t n = pread(job->fd, buffer, (want + SECTOR - 1) & ~(uint64_t)(SECTOR - 1), (off_t)at);
+    for (uint64_t at; (at = atomic_fetch_add(&job->next, block)) < job->end;) {
+        uint64_t want = job->end - at < block ? job->end - at : block;
+        uint8_t *to = buffer + (job->kept ? at - offset : 0);
+        ssize_t n = pread(job->fd, to, (want + SECTOR - 1) & ~(uint64_t)(SECTOR - 1), (off_t)at);
         if (n < 0 || (uint64_t)n < want)
             errx(1, "direct read: %s", n < 0 ? strerror(errno) : "fewer bytes than asked for");
         atomic_fetch_add(&job->n_read, want);
     }
-    free(buffer);
     return NULL;
 }
 
-void limits_direct(const char *file, uint64_t offset, uint64_t nbytes, uint64_t block, uint32_t n_threads)
+void limits_direct(const char *file, const limits_reads *reads)
 {
     uint64_t size;
     pthread_t threads[MAX_THREADS];
-    direct_job job = {.fd = open_file(file, O_DIRECT, &size), .offset = offset, .block = block};
-    if (offset % SECTOR || offset > size || n_threads > MAX_THREADS)
+    direct_job job = {.reads = reads, .fd = open_file(file, O_DIRECT, &size), .next = reads->offset};
+    if (reads->offset % SECTOR || reads->offset > size || reads->n_threads > MAX_THREADS)
         errx(2, "the offset is no multiple of %d, or behind the end of the file", SECTOR);
-    job.end = nbytes && nbytes < size - offset ? offset + nbytes : size;
-    job.next = offset;
-    pthread_barrier_init(&job.ready, NULL, n_threads + 1);
-    for (uint32_t i = 0; i < n_threads; i++)
+    uint64_t most = size - reads->offset,
+             nbytes = reads->nbytes && reads->nbytes < most ? reads->nbytes : most;
+    job.end = reads->offset + nbytes;
+    if (reads->keeps) {
+        job.kept = take_memory(nbytes + SECTOR, reads->huge);
+        memset(job.kept, 1, nbytes);
+    }
+    pthread_barrier_init(&job.ready, NULL, reads->n_threads + 1);
+    for (uint32_t i = 0; i < reads->n_threads; i++)
         if (pthread_create(&threads[i], NULL, read_blocks, &job))
             errx(1, "cannot start a thread");
     pthread_barrier_wait(&job.ready);
     double begin = now();
-    for (uint32_t i = 0; i < n_threads; i++)
+    for (uint32_t i = 0; i < reads->n_threads; i++)
         pthread_join(threads[i], NULL);
     printf("{\"seconds\":%.6f,\"out_nbytes\":%" PRIu64 ",\"disk_nbytes\":%" PRIu64 "}\n", now() - begin,
            (uint64_t)job.n_read, disk_nbytes());

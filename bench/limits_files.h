@@ -2,13 +2,22 @@
 #ifndef BENCH_LIMITS_FILES_H
 #define BENCH_LIMITS_FILES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Each prints one JSON object. */
 void limits_warm(const char *file);  /* read it into the page cache */
 void limits_evict(const char *file); /* have the page cache let go of it */
 
-/* Read nbytes from offset on (0: to the end) past the page cache, n_threads requests of block bytes at a time. */
-void limits_direct(const char *file, uint64_t offset, uint64_t nbytes, uint64_t block, uint32_t n_threads);
+/* n_threads requests of block bytes at a time, from offset on (nbytes 0: to the end). */
+typedef struct limits_reads {
+    uint64_t offset, nbytes, block;
+    uint32_t n_threads;
+    bool huge;  /* pages of the memory */
+    bool keeps; /* all that is read has memory of its own, used before; else a buffer for each thread */
+} limits_reads;
+
+/* Read a file past the page cache. */
+void limits_direct(const char *file, const limits_reads *reads);
 
 #endif

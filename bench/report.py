@@ -52,13 +52,18 @@ which the host had no processors, more than 2 % of its time, is thrown away, too
     (
         "Cold: the files are on the disk",
         "benchmarks-cold.svg",
-        ("cold.", "remote", "store."),
+        ("cold.", "disk.", "remote", "store."),
         """\
 Before each run the page cache lets go of the files (POSIX_FADV_DONTNEED after a sync), and `mincore`
-confirms that not a page is left; a run that reads less than 95 % of them from the disk is thrown away. The
-*best direct read* is the fastest of 28 ways to read the file past the page cache, 1 to 64 requests of
-128 KiB to 4 MiB at a time, and converts nothing. A touch of every page is counted for everybody. The file
-system that takes 5 ms for each read stands for one behind a network (`bench/slow_fs.c`).
+confirms that not a page is left; a run that reads less than 95 % of them from the disk is thrown away. A
+touch of every page is counted for everybody. The file system that takes 5 ms for each read stands for one
+behind a network (`bench/slow_fs.c`).
+
+The *best direct read* is the fastest of 56 ways to read the file past the page cache, 1 to 64 requests of
+128 KiB to 4 MiB at a time, into buffers of small or huge pages that are used again and again; nothing is
+kept. Where the disk is a virtual machine's, its host copies, and faster into buffers that stay in the
+processor's cache than *into memory for all of it*, which is what a load has to fill.
+
 *Kept for the next load* is a load that writes its result to the cache of converted weights, and returns when
 the disk has it; the file is hot or cold.""",
     ),
