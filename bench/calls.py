@@ -145,8 +145,8 @@ def convert(who, src, dst, n):
 PARTS = {
     "loadstone": loadstone_part,
     "safetensors": safetensors_part,
-    "rows": rows_part,
-    "announced-rows": partial(rows_part, is_announced=True),
+    "pread": rows_part,
+    "pread-announced": partial(rows_part, is_announced=True),
 }
 
 

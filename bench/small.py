@@ -94,8 +94,8 @@ def columns(group):
     ways = {
         "loadstone": "loadstone",
         "safetensors get_slice": "safetensors",
-        "each row announced, then read": "announced-rows",
-        "a read for each row, and what the kernel reads ahead": "rows",
+        "each row announced, then read": "pread-announced",
+        "a read for each row, and what the kernel reads ahead": "pread",
     }
     todo = []
     for n in (*COLUMNS, 0):
