@@ -279,7 +279,7 @@ def where_and_when(groups):
             f"`{results['group']}`",
             results["commit"],
             results["date"],
-            results["rounds"],
+            max((len(m["results"]) for m in results["measurements"].values()), default=1),
             f"{results['took_seconds'] / 60:.1f}",
         ]
         for results in groups

@@ -288,7 +288,6 @@ class Group:
             "packages": machine.packages(self.env.others.python),
             "left_out": self.left_out,
             "quick": self.env.quick,
-            "rounds": self.n_rounds,
             "took_seconds": time.time() - self.began,
             "checks": self.checks,
             "measurements": {name: m.as_json() for name, m in self.found.items() if m.results},
