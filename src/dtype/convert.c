@@ -138,14 +138,14 @@ lds_convert_fn lds_stream_kernel(lds_dtype dst, lds_dtype src)
     return best.stream[d][s];
 }
 
-/* A line that two stores share is written twice: 20 % more time for what is in cache. */
+/* A line that two stores share is written twice. */
 void lds_convert_elements(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
 {
-    enum { LINE_NBYTES = 64, WORTH_NBYTES = 64 * LINE_NBYTES };
+    enum { WORTH_NBYTES = 64 * LDS_LINE_NBYTES };
     lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
     size_t in_nbytes = lds_dtype_bits(src_dtype) / 8, out_nbytes = lds_dtype_bits(dst_dtype) / 8;
     if (dst_dtype != src_dtype && n >= WORTH_NBYTES / out_nbytes) {
-        size_t head = -(uintptr_t)dst % LINE_NBYTES / out_nbytes;
+        size_t head = lds_elements_before_line(dst, out_nbytes);
         convert(dst, src, head);
         dst = (uint8_t *)dst + head * out_nbytes;
         src = (const uint8_t *)src + head * in_nbytes;

@@ -4,6 +4,14 @@
 
 #include "src/base/error.h"
 
+enum { LDS_LINE_NBYTES = 64 }; /* of a processor's cache */
+
+/* How many elements there are before the first cache line. The next one begins it if dst is aligned to elements. */
+static inline size_t lds_elements_before_line(const void *dst, size_t element_nbytes)
+{
+    return -(uintptr_t)dst % LDS_LINE_NBYTES / element_nbytes;
+}
+
 typedef void (*lds_convert_fn)(void *dst, const void *src, size_t n);
 
 /*

@@ -15,7 +15,7 @@
 
 #include "src/base/cpu.h"
 
-enum { LINE_NBYTES = 64, PIECE_ELEMENTS = 256 };
+enum { PIECE_ELEMENTS = 256 };
 
 typedef void (*store_fn)(uint8_t *dst, const uint8_t *src, size_t n_lines);
 
@@ -24,13 +24,13 @@ static pthread_once_t store_once = PTHREAD_ONCE_INIT;
 
 static void store_lines_sse2(uint8_t *dst, const uint8_t *src, size_t n_lines)
 {
-    for (size_t i = 0; i < n_lines * LINE_NBYTES; i += 16)
+    for (size_t i = 0; i < n_lines * LDS_LINE_NBYTES; i += 16)
         _mm_stream_si128((__m128i *)(dst + i), _mm_loadu_si128((const __m128i *)(src + i)));
 }
 
 __attribute__((target("avx"))) static void store_lines_avx(uint8_t *dst, const uint8_t *src, size_t n_lines)
 {
-    for (size_t i = 0; i < n_lines * LINE_NBYTES; i += 32)
+    for (size_t i = 0; i < n_lines * LDS_LINE_NBYTES; i += 32)
         _mm256_stream_si256((__m256i *)(dst + i), _mm256_loadu_si256((const __m256i *)(src + i)));
 }
 
@@ -41,22 +41,22 @@ static void choose_store(void)
 
 static void store(uint8_t *dst, const uint8_t *src, size_t nbytes)
 {
-    size_t whole = nbytes / LINE_NBYTES * LINE_NBYTES;
-    store_lines(dst, src, nbytes / LINE_NBYTES);
+    size_t whole = nbytes / LDS_LINE_NBYTES * LDS_LINE_NBYTES;
+    store_lines(dst, src, nbytes / LDS_LINE_NBYTES);
     memcpy(dst + whole, src + whole, nbytes - whole);
 }
 
 void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dtype src_dtype, size_t n)
 {
-    _Alignas(LINE_NBYTES) uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
+    _Alignas(LDS_LINE_NBYTES) uint8_t piece[PIECE_ELEMENTS * sizeof(double)];
     pthread_once(&store_once, choose_store);
     lds_convert_fn convert = lds_convert_kernel(dst_dtype, src_dtype);
     lds_convert_fn stream = lds_stream_kernel(dst_dtype, src_dtype);
     size_t out_nbytes = lds_dtype_bits(dst_dtype) / 8, in_nbytes = lds_dtype_bits(src_dtype) / 8;
     uint8_t *out = dst;
     const uint8_t *in = src;
-    size_t head = -(uintptr_t)out % LINE_NBYTES / out_nbytes; /* elements before the first whole line */
-    if (head > n || (uintptr_t)(out + head * out_nbytes) % LINE_NBYTES)
+    size_t head = lds_elements_before_line(out, out_nbytes);
+    if (head > n || (uintptr_t)(out + head * out_nbytes) % LDS_LINE_NBYTES)
         head = n;
     convert(out, in, head);
     size_t done = head;
@@ -75,7 +75,7 @@ void lds_convert_stream(void *dst, lds_dtype dst_dtype, const void *src, lds_dty
 
 void lds_copy_stream(void *dst, const void *src, size_t nbytes)
 {
-    size_t head = -(uintptr_t)dst % LINE_NBYTES;
+    size_t head = lds_elements_before_line(dst, 1);
     head = head < nbytes ? head : nbytes;
     pthread_once(&store_once, choose_store);
     memcpy(dst, src, head);
