@@ -37,35 +37,21 @@ def cold(group, src, dst):
         group.check(what, ours, f"{who} + touch of every page", group.get(what, who), target(who, src, dst))
 
 
-KEEPS = "direct reads into memory for all of it"
-
-
 def disk(group, src, dst):
     """A cold load beside the disk itself: read as fast as it goes, and read to stay."""
     model, what = group.env.files.model(src), f"{src} -> {dst}, beside the disk"
     options = {"cold": True, "memory_nbytes": taken_nbytes(model, dst)}
     best = group.add_disk(what, model)
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
-    todo = [*best, *group.add(what, "loadstone", load, [model.file], **options)]
+    keep = [group.env.limits, "direct", model.file, "--huge", "--used"]
+    keeping, keeps = [], "direct reads into memory for all of it"
     for depth, block in ((2, MIB), (8, 4 * MIB)):
-        keep = [
-            group.env.limits,
-            "direct",
-            model.file,
-            "--threads",
-            depth,
-            "--block",
-            block,
-            "--huge",
-            "--used",
-        ]
-        who = f"{KEEPS}, {depth} of {block // MIB} MiB at a time"
-        todo += group.add(what, who, keep, [model.file], **options)
-    group.rounds(todo)
+        who, how = f"{keeps}, {depth} of {block // MIB} MiB at a time", ["--threads", depth, "--block", block]
+        keeping += group.add(what, who, [*keep, *how], [model.file], **options)
+    group.rounds([*best, *keeping, *group.add(what, "loadstone", load, [model.file], **options)])
     ours = group.get(what, "loadstone")
     group.check(what, ours, "best direct read of the file", min(best, key=Measurement.median), 0.95)
-    kept = min((m for m in todo if m.who.startswith(KEEPS)), key=Measurement.median)
-    group.check(what, ours, KEEPS, kept)
+    group.check(what, ours, keeps, min(keeping, key=Measurement.median))
 
 
 def remote(group):

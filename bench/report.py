@@ -62,7 +62,7 @@ behind a network (`bench/slow_fs.c`).
 The *best direct read* is the fastest of 56 ways to read the file past the page cache, 1 to 64 requests of
 128 KiB to 4 MiB at a time, into buffers of small or huge pages that are used again and again; nothing is
 kept. Where the disk is a virtual machine's, its host copies, and faster into buffers that stay in the
-processor's cache than *into memory for all of it*, which is what a load has to fill.
+processor's cache than *into memory for all of it*. That is memory used before; a load's is new.
 
 *Kept for the next load* is a load that writes its result to the cache of converted weights, and returns when
 the disk has it; the file is hot or cold.""",

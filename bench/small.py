@@ -4,11 +4,17 @@ import json
 import subprocess
 import sys
 
-from hot import check_python
+from hot import check_python, rounds_of_memory
 from suite import SIZES
 
 MANY = (232670, 31337)
-COLUMNS = (64, 1024)
+COLUMNS, ALL_COLUMNS = (64, 1024), "all columns of 4096"
+# who -> way of bench/calls.py
+COLUMN_READERS = {
+    "safetensors get_slice": "safetensors",
+    "each row announced, then read": "pread-announced",
+    "a read for each row, and what the kernel reads ahead": "pread",
+}
 MEMORY_BOUND = {"F32", "F16", "BF16"}  # what turns them into one another has little to compute
 
 
@@ -90,39 +96,30 @@ def python(group):
 
 def columns(group):
     """Some columns of a 4096 x 4096 weight, cold: what comes from the disk."""
-    path = group.env.files.columns()
-    ways = {
-        "loadstone": "loadstone",
-        "safetensors get_slice": "safetensors",
-        "each row announced, then read": "pread-announced",
-        "a read for each row, and what the kernel reads ahead": "pread",
-    }
-    todo = []
-    for n in (*COLUMNS, 0):
-        what = f"{n} columns of 4096" if n else "all columns of 4096"
-        for who, way in ways.items():
-            if n or way in ("loadstone", "safetensors"):
-                call = [way, "columns" if n else "whole", path, n]
-                todo += group.add_python(what, who, "calls.py", call, [path], cold=True, partial=True)
-    group.rounds(todo)
+    path, options = group.env.files.columns(), {"cold": True, "partial": True}
+    call = ["loadstone", "whole", path, 0]
+    todo = group.add_python(ALL_COLUMNS, "loadstone", "calls.py", call, [path], **options)
     for n in COLUMNS:
-        check_columns(group, f"{n} columns of 4096", n, [who for who in ways if who != "loadstone"])
+        for who, way in {"loadstone": "loadstone", **COLUMN_READERS}.items():
+            call = [way, "columns", path, n]
+            todo += group.add_python(f"{n} columns of 4096", who, "calls.py", call, [path], **options)
+    group.rounds(todo, rounds_of_memory(group))
+    for n in COLUMNS:
+        check_columns(group, f"{n} columns of 4096", 2 * n * 4 * 4096 + 4096 * 4096)
 
 
-def check_columns(group, what, n, others):
-    ours, mib, bound = group.get(what, "loadstone"), 1 << 20, 2 * n * 4 * 4096 + 4096 * 4096
+def check_columns(group, what, bound):
+    ours, mib = group.get(what, "loadstone"), 1 << 20
     if not ours:
         return
-    read = max(ours.values("disk_nbytes")) / mib
-    shown = f"{what}, cold, from the disk"
+    read, shown = max(ours.values("disk_nbytes")) / mib, f"{what}, cold, from the disk"
     group.check(shown, read, "twice the slice + a page a row", bound / mib, 1, "MiB")
-    for who in others:
+    for who in COLUMN_READERS:
         theirs = group.get(what, who)
         if theirs:
-            group.check(shown, read, who, max(theirs.values("disk_nbytes")) / mib, None, "MiB")
-    for who in others:
-        group.check(f"{what}, cold", ours, who, group.get(what, who), 1 if who.startswith("each") else None)
-    group.check(f"{what}, cold", ours, "all columns", group.get("all columns of 4096", "loadstone"))
+            group.check(shown, read, who, max(theirs.values("disk_nbytes")) / mib, unit="MiB")
+            group.check(f"{what}, cold", ours, who, theirs)
+    group.check(f"{what}, cold", ours, "all columns", group.get(ALL_COLUMNS, "loadstone"))
 
 
 def add_limits(group, what, src, dst, n):
