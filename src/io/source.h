@@ -90,8 +90,9 @@ lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err);
 
 /*
  * nbytes of a file at offset, where the page cache has them all and nobody can change them; else NULL, and they are to
- * be read. A view is ended soon, by lds_input_end_view() with the same numbers: somebody may be waiting to write to
- * the file. That is false if it may have been written to meanwhile, which has to be one for as long as half a minute.
+ * be read. A view is ended soon, by lds_input_end_view() with the same numbers, in the same thread, which has one at a
+ * time: somebody may be waiting to write to the file. That is false if what was seen may not be what the file had: it
+ * may have been written to, after a view as long as half a minute, or a page was gone, and zeros in its place.
  */
 const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes);
 bool lds_input_end_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes);

@@ -4,7 +4,9 @@
  * (F_SETLEASE of fcntl(2)), which nobody gets for a file that somebody has open for writing. Whoever opens it for
  * writing then, or cuts it, waits in the kernel until the lease has ended, which it does with the last view; and there
  * is no further one while somebody waits. And only what the page cache has all of is made present, by a call that
- * reports what it cannot do.
+ * reports what it cannot do. A page can be gone all the same: the kernel does not wait for a lease forever, which a
+ * process that is stopped may have; and it may take a page away, and then not be able to read it again. For these
+ * there is a guard, after which the block is read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +16,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/io/guard.h"
 #include "src/io/input.h"
 
 /*
@@ -28,6 +31,7 @@ enum { MAX_SINGLE = 8, ONE_IN = 16 };
 
 struct lds_view {
     lds_storage *mapping; /* of the whole file, or NULL if there can be no view */
+    atomic_bool is_lost;  /* some of it is not the file's any more */
     pthread_mutex_t lock;
     uint32_t n_users; /* with one, there is a lease */
 };
@@ -43,6 +47,7 @@ lds_status lds_views_open(lds_input *input, lds_error *err)
 {
     const lds_input_options *o = &input->options;
     LDS_TRY(lds_calloc(&input->views, input->n_files, sizeof *input->views, err));
+    lds_guard_open();
     for (size_t i = 0; i < input->n_files; i++) {
         lds_view *view = &input->views[i];
         const lds_input_file *file = &input->files[i];
@@ -62,7 +67,10 @@ lds_status lds_views_open(lds_input *input, lds_error *err)
 
 void lds_views_close(lds_input *input)
 {
-    for (size_t i = 0; input->views && i < input->n_files; i++) {
+    if (!input->views)
+        return;
+    lds_guard_close();
+    for (size_t i = 0; i < input->n_files; i++) {
         lds_storage_release(input->views[i].mapping);
         pthread_mutex_destroy(&input->views[i].lock);
     }
@@ -147,13 +155,14 @@ static bool is_worth_it(lds_input *input, uint32_t file, uint64_t offset, size_t
 const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes)
 {
     lds_view *view = input->views ? &input->views[file] : NULL;
-    if (!view || !view->mapping)
+    if (!view || !view->mapping || atomic_load(&view->is_lost))
         return NULL;
     int fd = input->files[file].fd;
     if (!is_worth_it(input, file, offset, nbytes) || !enter(input, view, fd))
         return NULL;
     if (lds_map_make_present(data_at(view, offset), nbytes)) {
         atomic_fetch_add(&input->n_viewed, 1);
+        lds_guard_begin(data_at(view, offset), nbytes, &view->is_lost);
         return data_at(view, offset);
     }
     lds_input_fall_back(input, "no pages can be made present: copied from the page cache");
@@ -164,6 +173,10 @@ const uint8_t *lds_input_view(lds_input *input, uint32_t file, uint64_t offset, 
 bool lds_input_end_view(lds_input *input, uint32_t file, uint64_t offset, size_t nbytes)
 {
     lds_view *view = &input->views[file];
+    lds_guard_end();
     let_go(view, offset, nbytes);
-    return leave(view, input->files[file].fd);
+    bool ok = !atomic_load(&view->is_lost);
+    if (!ok)
+        lds_input_fall_back(input, "a page was gone while it was looked at: read instead");
+    return leave(view, input->files[file].fd) && ok;
 }

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -129,15 +130,30 @@ static void stall(void)
             usleep(1000);
 }
 
+/* As of a file that was cut off. */
+static void lose_second_half(uint8_t *pages, size_t nbytes)
+{
+    const size_t n = nbytes / 8192 * 4096;
+    int empty = memfd_create("empty", MFD_CLOEXEC);
+    if (__real_mmap64(pages + n, nbytes - n, PROT_READ, MAP_SHARED | MAP_FIXED, empty, 0) == MAP_FAILED)
+        abort();
+    close(empty);
+}
+
 int __wrap_madvise(void *data, size_t nbytes, int advice)
 {
     enum { POPULATE_READ = 22 };
-    if (advice == POPULATE_READ)
-        stall();
-    if (!fails_always(FAULT_ADVICE))
+    if (fails_always(FAULT_ADVICE)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (advice != POPULATE_READ)
         return __real_madvise(data, nbytes, advice);
-    errno = EINVAL;
-    return -1;
+    stall();
+    int result = __real_madvise(data, nbytes, advice);
+    if (!result && fails_now(FAULT_LOSS))
+        lose_second_half(data, nbytes);
+    return result;
 }
 
 /* A third argument that is not there is not looked at. */

@@ -15,6 +15,7 @@ typedef enum fault {
     FAULT_END,    /* it finds the end of the file */
     FAULT_PIECES, /* it is interrupted every other time, and else gives n bytes at most */
     FAULT_ADVICE, /* madvise() says EINVAL, as kernels before 5.14 do */
+    FAULT_LOSS,   /* of mapped pages that were made present the second half is gone at once */
     FAULT_STALL,  /* a read, or a request for mapped pages, does not return before faults_disarm() */
     FAULT_SUBMIT, /* io_uring takes nothing, for want of memory */
     FAULT_RESULT, /* one of its reads ends with EIO */
