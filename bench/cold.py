@@ -2,7 +2,7 @@
 
 import shutil
 
-from hot import OTHERS, for_pairs, of_interest
+from hot import OTHERS, for_pairs, of_interest, rounds_of_memory
 from measure import MIB, Measurement, Unmeasurable
 
 PAIRS = [("bf16", "bf16"), ("bf16", "f16"), ("bf16", "f32"), ("f32", "bf16")]
@@ -38,19 +38,23 @@ def cold(group, src, dst):
 
 
 def disk(group, src, dst):
-    """A cold load beside the disk itself: read as fast as it goes, and read to stay."""
+    """A cold load beside the disk itself: read as fast as it goes, and so that something comes of it."""
     model, what = group.env.files.model(src), f"{src} -> {dst}, beside the disk"
     options = {"cold": True, "memory_nbytes": taken_nbytes(model, dst)}
-    best = group.add_disk(what, model)
+    best = group.add_disk(what, "best direct read", model)
+    looks = "best direct read that looks at each cache line"
+    looking = group.add_disk(what, looks, model, "--look")
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
     keep = [group.env.limits, "direct", model.file, "--huge", "--used"]
     keeping, keeps = [], "direct reads into memory for all of it"
     for depth, block in ((2, MIB), (8, 4 * MIB)):
         who, how = f"{keeps}, {depth} of {block // MIB} MiB at a time", ["--threads", depth, "--block", block]
         keeping += group.add(what, who, [*keep, *how], [model.file], **options)
-    group.rounds([*best, *keeping, *group.add(what, "loadstone", load, [model.file], **options)])
+    todo = group.add(what, "loadstone", load, [model.file], **options)
+    group.rounds([*best, *looking, *keeping, *todo], rounds_of_memory(group))
     ours = group.get(what, "loadstone")
     group.check(what, ours, "best direct read of the file", min(best, key=Measurement.median), 0.95)
+    group.check(what, ours, looks, min(looking, key=Measurement.median))
     group.check(what, ours, keeps, min(keeping, key=Measurement.median))
 
 

@@ -35,7 +35,7 @@ typedef struct settings {
     lds_dtype src, dst;
     uint64_t block;
     uint32_t n_threads;
-    bool huge, used, stream, halves, library, map, populate;
+    bool huge, used, stream, halves, library, map, populate, look;
     uint32_t n_runs;
 } settings;
 
@@ -321,6 +321,7 @@ static void measure_direct(const settings *set)
         .n_threads = set->n_threads,
         .huge = set->huge,
         .keeps = set->used,
+        .looks = set->look,
     };
     limits_direct(set->file, &reads);
 }
@@ -376,6 +377,7 @@ static const char usage_text[] =
     "       limits back --nbytes N\n"
     "       limits map|warm|evict FILE\n"
     "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N] [--huge] [--used]\n"
+    "                     [--look]\n"
     "       limits spawn [--runs N] -- COMMAND...\n";
 
 static _Noreturn void usage(void)
@@ -385,21 +387,14 @@ static _Noreturn void usage(void)
 }
 
 static const struct option options[] = {
-    {"offset", required_argument, NULL, 'o'},
-    {"nbytes", required_argument, NULL, 'n'},
-    {"src", required_argument, NULL, 's'},
-    {"dst", required_argument, NULL, 'd'},
-    {"block", required_argument, NULL, 'b'},
-    {"threads", required_argument, NULL, 't'},
-    {"runs", required_argument, NULL, 'r'},
-    {"huge", no_argument, NULL, 'H'},
-    {"used", no_argument, NULL, 'U'},
-    {"stream", no_argument, NULL, 'S'},
-    {"halves", no_argument, NULL, 'V'},
-    {"library", no_argument, NULL, 'L'},
-    {"map", no_argument, NULL, 'M'},
-    {"populate", no_argument, NULL, 'P'},
-    {NULL, 0, NULL, 0},
+    {"offset", required_argument, NULL, 'o'}, {"nbytes", required_argument, NULL, 'n'},
+    {"src", required_argument, NULL, 's'},    {"dst", required_argument, NULL, 'd'},
+    {"block", required_argument, NULL, 'b'},  {"threads", required_argument, NULL, 't'},
+    {"runs", required_argument, NULL, 'r'},   {"huge", no_argument, NULL, 'H'},
+    {"used", no_argument, NULL, 'U'},         {"stream", no_argument, NULL, 'S'},
+    {"halves", no_argument, NULL, 'V'},       {"library", no_argument, NULL, 'L'},
+    {"map", no_argument, NULL, 'M'},          {"populate", no_argument, NULL, 'P'},
+    {"look", no_argument, NULL, 'K'},         {NULL, 0, NULL, 0},
 };
 
 static void parse(settings *set, int argc, char **argv)
@@ -420,6 +415,7 @@ static void parse(settings *set, int argc, char **argv)
         case 'L': set->library = true; break;
         case 'M': set->map = true; break;
         case 'P': set->populate = true; break;
+        case 'K': set->look = true; break;
         default: usage();
         }
     }

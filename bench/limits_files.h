@@ -15,6 +15,7 @@ typedef struct limits_reads {
     uint32_t n_threads;
     bool huge;  /* pages of the memory */
     bool keeps; /* all that is read has memory of its own, used before; else a buffer for each thread */
+    bool looks; /* at a word of each cache line, which whoever does something with what was read has to */
 } limits_reads;
 
 /* Read a file past the page cache. */

@@ -84,27 +84,28 @@ class LoopSearch:
 
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
-DISK_BLOCKS = (128 * KIB, 512 * KIB, MIB, 4 * MIB)
+DISK_BLOCKS = (128 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB)
 N_DISK_FINALISTS = 2
 
 
-def best_of_disk(what, bench, file, nbytes):
+def best_of_disk(what, who, bench, file, extra=()):
     """
     The fastest ways to read a file past the page cache, as measurements: numbers of requests at a time, block
     sizes, and pages of the buffers, each tried on a part of the file of its own. Buffers are used again and
     again, so that small ones stay in the processor's cache, which the disk of a virtual machine makes use of.
     """
-    say("  the best direct reads")
+    say(f"  the {who}")
+    nbytes = file.stat().st_size
     part = min(PROBE_NBYTES, nbytes // 2) // MIB * MIB
     probed = []
     ways = itertools.product(DEPTHS, DISK_BLOCKS, PAGES.items())
     for i, (depth, block, (pages, huge)) in enumerate(ways):
-        options = ["--threads", depth, "--block", block, *huge]
+        options = ["--threads", depth, "--block", block, *huge, *extra]
         offset = (i * part % (nbytes - part)) // MIB * MIB
         command = [bench.limits, "direct", file, *options]
         seconds = run_json([*command, "--offset", offset, "--nbytes", part])["seconds"]
         probed.append((seconds, f"{depth} at a time, {block // KIB} KiB each, {pages}", command))
     return [
-        Measurement(what, "best direct read", command, [file], True, label=label)
-        for _, label, command in sorted(probed)[:N_DISK_FINALISTS]
+        Measurement(what, f"{who} {i + 1}", command, [file], True, label=label)
+        for i, (_, label, command) in enumerate(sorted(probed)[:N_DISK_FINALISTS])
     ]

@@ -59,10 +59,12 @@ confirms that not a page is left; a run that reads less than 95 % of them from t
 touch of every page is counted for everybody. The file system that takes 5 ms for each read stands for one
 behind a network (`bench/slow_fs.c`).
 
-The *best direct read* is the fastest of 56 ways to read the file past the page cache, 1 to 64 requests of
+The *best direct read* is the fastest of 70 ways to read the file past the page cache, 1 to 64 requests of
 128 KiB to 4 MiB at a time, into buffers of small or huge pages that are used again and again; nothing is
 kept. Where the disk is a virtual machine's, its host copies, and faster into buffers that stay in the
-processor's cache than *into memory for all of it*. That is memory used before; a load's is new.
+processor's cache than *into memory for all of it*. That is memory used before; a load's is new. The fastest
+of the same ways that *looks at each cache line*, at one word and no more, does the least that a load which
+converts has to do with what was read.
 
 *Kept for the next load* is a load that writes its result to the cache of converted weights, and returns when
 the disk has it; the file is hot or cold.""",

@@ -232,12 +232,9 @@ class Group:
         self.found[best.name] = best
         return best
 
-    def add_disk(self, what, model):
-        nbytes = model.file.stat().st_size
-        finalists = loops.best_of_disk(what, self.env.bench, model.file, nbytes)
-        for i, measurement in enumerate(finalists):
-            measurement.who += f" {i + 1}"
-            self.found[measurement.name] = measurement
+    def add_disk(self, what, who, model, *extra):
+        finalists = loops.best_of_disk(what, who, self.env.bench, model.file, extra)
+        self.found |= {measurement.name: measurement for measurement in finalists}
         return finalists
 
     def rounds(self, measurements, n_rounds=None):
