@@ -736,7 +736,8 @@ typedef enum lds_io {
                          everything into its memory. What is converted and in the page cache is not copied:
                          whoever opens the file for writing waits for a block then, by a lease of fcntl(2),
                          and SIGBUS is handled during the load, should a page be gone; other causes of that
-                         signal are passed on to the handler before */
+                         signal are passed on to the handler before, and a handler that is put in during
+                         a load has to do the same */
     LDS_IO_MAP = 1,  /* map what needs no conversion, on any file system; read the rest as AUTO does */
     LDS_IO_READ = 2, /* read everything into new memory, by pread(2) */
     LDS_IO_URING = 3, /* the same by io_uring, through the page cache, many reads at once */
