@@ -284,14 +284,28 @@ static void pass_on(int number, siginfo_t *info, void *context)
     was_there.sa_sigaction(number, info, context);
 }
 
-/* Somebody handles it after a load does, and also in the next one. */
-static void touch_nothing_later(void)
+/* Somebody begins to handle it during a load, and stays. */
+static void let_others_handle_it(void)
 {
     viewer v;
     open_viewer(&v);
     sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO}, &was_there);
     close_viewer(&v);
+}
+
+static void touch_nothing_later(void)
+{
+    let_others_handle_it();
     touch_nothing();
+}
+
+static void look_at_pages_that_are_gone_later(void)
+{
+    viewer v;
+    let_others_handle_it();
+    open_viewer(&v);
+    look_at_pages_that_are_gone(&v);
+    _exit(14);
 }
 
 /* They put back what they have found. */
@@ -369,11 +383,8 @@ static void a_handler_is_not_left_behind(void **state)
 
 static void leave_if_still_handled(void)
 {
-    viewer v;
     struct sigaction now;
-    open_viewer(&v);
-    sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO}, &was_there);
-    close_viewer(&v);
+    let_others_handle_it();
     sigaction(SIGBUS, NULL, &now);
     _exit(now.sa_sigaction == pass_on ? 12 : 13);
 }
@@ -383,6 +394,8 @@ static void who_handles_it_since_then_stays(void **state)
     (void)state;
     const struct sigaction by_default = {.sa_handler = SIG_DFL};
     assert_int_equal(WEXITSTATUS(status_of_child(&by_default, leave_if_still_handled)), 12);
+    if (has_leases)
+        assert_int_equal(WEXITSTATUS(status_of_child(&by_default, look_at_pages_that_are_gone_later)), 14);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
