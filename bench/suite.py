@@ -168,6 +168,7 @@ class Environment:
         self.files = Files(self.work, self.loadstone, self.quick)
         self.others = Others(self.work, args.peer_python, not args.no_peers)
         os.environ["PYTHONPATH"] = str(build / "python")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled
 
 
 class Group:
