@@ -49,15 +49,23 @@ def file_system(path):
     return kind
 
 
+def given_back(is_virtual):
+    """What the kernel of a virtual machine gives back to the host as soon as it is free."""
+    order = read("/sys/module/page_reporting/parameters/page_reporting_order").strip()
+    return f"blocks of 2^{order} pages and more" if is_virtual and order.isdigit() else "nothing"
+
+
 def describe(work):
     kib = int(first(r"^MemTotal:\s*(\d+)", read("/proc/meminfo"), "0"))
     flags = first(r"^(?:flags|Features)\s*:(.*)", read("/proc/cpuinfo"), "").split()
+    is_virtual = "hypervisor" in flags
     return {
         "processor": cpu_name(),
         "processors": len(os.sched_getaffinity(0)),
         "instruction sets": " ".join(flag for flag in ("avx2", "f16c", "avx512f", "asimd") if flag in flags),
-        "virtual machine": "yes" if "hypervisor" in flags else "no",
+        "virtual machine": "yes" if is_virtual else "no",
         "memory": f"{kib / (1 << 20):.0f} GiB",
+        "given to the host when free": given_back(is_virtual),
         "huge pages": first(r"\[(\w+)\]", read("/sys/kernel/mm/transparent_hugepage/enabled")),
         "file system": file_system(work),
         "kernel": first(r"([\d.]+)", platform.release()),

@@ -32,8 +32,9 @@ SECTIONS = [
         """\
 Before each run the kernel confirms that the files' pages are all in its cache, and a run that went to the
 disk is thrown away; Run:ai and fastsafetensors go to the disk of their own accord. Before a run that takes
-new memory, another process has touched as much, so that a virtual machine's host has it at hand. A run for
-which the host had no processors, more than 2 % of its time, is thrown away, too, here and below.
+new memory, another process has touched as much, so that a virtual machine's host has it at hand, as long as
+the kernel does not give it back (the table above says whether it does). A run for which the host had no
+processors, more than 2 % of its time, is thrown away, too, here and below.
 
 - *Loadstone* opens the file, builds the network, and loads it; timed in C, through the public header
   (`bench/load_bench.c`). *Python* is `loadstone.load`, and is timed in the same way.
