@@ -24,9 +24,10 @@ static _Thread_local guard mine;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t n_users;
 static struct sigaction before;
+static bool is_put; /* by the first of these users */
 /*
- * Somebody else has handled the signal since then, and may pass on to this handler, now and later. To put it before
- * theirs would be a circle: from here on it is only where they have it.
+ * Somebody else has handled the signal since this handler was there first, and may pass on to it, now and later. To put
+ * it before theirs would be a circle: from here on it is where they have it, or before nobody.
  */
 static bool is_theirs;
 
@@ -40,13 +41,18 @@ static bool replace_by_zeros(void)
     return pages != MAP_FAILED;
 }
 
+static bool is_nobodys(const struct sigaction *action)
+{
+    return action->sa_handler == SIG_DFL || action->sa_handler == SIG_IGN;
+}
+
 /* To the handler before. Where there was none, the signal comes again, as an access does, and ends the process. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
     const bool is_sent = info->si_code <= 0;
     if (before.sa_handler == SIG_IGN && is_sent)
         return;
-    if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
+    if (is_nobodys(&before)) {
         signal(number, SIG_DFL);
         if (is_sent)
             raise(number);
@@ -66,11 +72,15 @@ static void handle(int number, siginfo_t *info, void *context)
 
 void lds_guard_open(void)
 {
-    struct sigaction ours = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction ours = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
     sigemptyset(&ours.sa_mask);
     pthread_mutex_lock(&lock);
-    if (!n_users++ && !is_theirs)
-        sigaction(SIGBUS, &ours, &before);
+    if (!n_users++) {
+        sigaction(SIGBUS, NULL, &now);
+        is_put = now.sa_sigaction != handle && (!is_theirs || is_nobodys(&now));
+        if (is_put)
+            sigaction(SIGBUS, &ours, &before);
+    }
     pthread_mutex_unlock(&lock);
 }
 
@@ -78,11 +88,12 @@ void lds_guard_close(void)
 {
     struct sigaction now;
     pthread_mutex_lock(&lock);
-    if (!--n_users && !is_theirs) {
+    if (!--n_users && is_put) {
         sigaction(SIGBUS, NULL, &now);
-        is_theirs = now.sa_sigaction != handle;
-        if (!is_theirs)
+        if (now.sa_sigaction == handle)
             sigaction(SIGBUS, &before, NULL);
+        else
+            is_theirs = true;
     }
     pthread_mutex_unlock(&lock);
 }

@@ -308,7 +308,45 @@ static void look_at_pages_that_are_gone_later(void)
     _exit(14);
 }
 
-/* They put back what they have found. */
+/* Their handler goes, and comes back: with nobody's in front, a load puts its own there. */
+static void look_behind_nobodys_handler(void)
+{
+    struct sigaction theirs, now;
+    viewer v;
+    let_others_handle_it();
+    for (int i = 0; i < 2; i++) {
+        sigaction(SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, &theirs);
+        open_viewer(&v);
+        look_at_pages_that_are_gone(&v);
+        close_viewer(&v);
+        sigaction(SIGBUS, &theirs, &now);
+        assert_true(now.sa_handler == SIG_DFL);
+    }
+}
+
+static void look_behind_it_and_leave(void)
+{
+    look_behind_nobodys_handler();
+    _exit(15);
+}
+
+static void look_behind_it_and_touch_nothing(void)
+{
+    look_behind_nobodys_handler();
+    touch_nothing();
+}
+
+/* They put back what they have found, with or without one of their own in between. */
+static void put_back_what_was_found(void)
+{
+    viewer v;
+    open_viewer(&v);
+    sigaction(SIGBUS, NULL, &was_there);
+    close_viewer(&v);
+    sigaction(SIGBUS, &was_there, NULL);
+    touch_nothing();
+}
+
 static void touch_nothing_at_last(void)
 {
     viewer v;
@@ -362,6 +400,7 @@ static void signals_of_others_reach_them(void **state)
     assert_int_equal(WEXITSTATUS(status_of_child(&handled, send_to_itself)), 8);
     assert_int_equal(WEXITSTATUS(status_of_child(&handled, touch_nothing_later)), 8);
     assert_int_equal(WEXITSTATUS(status_of_child(&handled, touch_nothing_at_last)), 8);
+    assert_int_equal(WEXITSTATUS(status_of_child(&handled, put_back_what_was_found)), 8);
     assert_int_equal(WEXITSTATUS(status_of_child(&long_handled, touch_nothing)), 9);
 }
 
@@ -394,8 +433,11 @@ static void who_handles_it_since_then_stays(void **state)
     (void)state;
     const struct sigaction by_default = {.sa_handler = SIG_DFL};
     assert_int_equal(WEXITSTATUS(status_of_child(&by_default, leave_if_still_handled)), 12);
-    if (has_leases)
-        assert_int_equal(WEXITSTATUS(status_of_child(&by_default, look_at_pages_that_are_gone_later)), 14);
+    if (!has_leases)
+        return;
+    assert_int_equal(WEXITSTATUS(status_of_child(&by_default, look_at_pages_that_are_gone_later)), 14);
+    assert_int_equal(WEXITSTATUS(status_of_child(&by_default, look_behind_it_and_leave)), 15);
+    assert_int_equal(WTERMSIG(status_of_child(&by_default, look_behind_it_and_touch_nothing)), SIGBUS);
 }
 
 /* ------------------------------------------------------------------------------------------------------- */
