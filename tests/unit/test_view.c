@@ -336,7 +336,7 @@ static void look_behind_it_and_touch_nothing(void)
     touch_nothing();
 }
 
-/* They put back what they have found, with or without one of their own in between. */
+/* They put back what they have found, when the load is over. */
 static void put_back_what_was_found(void)
 {
     viewer v;
@@ -347,6 +347,7 @@ static void put_back_what_was_found(void)
     touch_nothing();
 }
 
+/* The same, with one of their own in between. */
 static void touch_nothing_at_last(void)
 {
     viewer v;
