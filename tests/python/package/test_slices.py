@@ -117,9 +117,7 @@ def test_a_column_slice_reads_little_more_than_itself(tmp_path, dtype, size, beg
     part, found = nbytes_when_cold(path, (slice(None), slice(begin, end)))
     row_gap = (n - (end - begin)) * size
     limit = 2 * part + n * PAGE if row_gap >= 3 * PAGE else n * n * size
-    # The file system's own, and what the kernel reads ahead: reading the header marks the page behind it,
-    # and who comes there, however it is advised, gets a window or two.
-    assert found <= limit + 512 * PAGE
+    assert found <= limit + 16 * PAGE  # the file system's own
 
 
 def test_rows_read_no_more_than_themselves(tmp_path):
