@@ -190,3 +190,11 @@ def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype, is_cache
     written = 256 * MIB * (2 if dtype == "f32" else 1)
     assert report["bytes_written"] == written
     assert report["peak_rss_bytes"] <= written + MIB + 16 * MIB
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 6])
+@pytest.mark.parametrize(("mib", "window"), [(256, 64), (400, 100), (512, 128), (4000, 128)])
+def test_window_is_a_part_of_what_is_read(loadstone, tmp_path, mib, window, n_threads):
+    path = write_zeros(tmp_path / "a.safetensors", mib * MIB)
+    plan = loadstone.json("load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads)
+    assert window * 3 // 4 * MIB < plan["peak_bytes"] - plan["bytes_written"] <= window * MIB
