@@ -781,8 +781,7 @@ typedef struct lds_load_options {
     uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks.
                                     Loads that run at once share these threads */
     uint64_t window_nbytes;      /* most memory for what is being read and converted, at least 64 KiB for each
-                                    thread; default 0: a quarter of what is read, at
-                                    least 64 and at most 128 MiB */
+                                    thread; default 0: a quarter of what is read, at least 64 and at most 128 MiB */
     const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
                                        system, in huge pages. The struct is copied, ctx is not */
     /*
