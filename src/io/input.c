@@ -259,7 +259,8 @@ void lds_input_lose_ring(lds_input *input, const char *why)
 static bool hand_over(lds_input *input, lds_read *read)
 {
     pthread_mutex_lock(&input->lock);
-    bool wants_more = input->n_waiting >= input->n_idle && input->n_started < input->source->max_threads;
+    uint32_t max_threads = input->source->has_one_thread ? 1 : input->options.max_threads;
+    bool wants_more = input->n_waiting >= input->n_idle && input->n_started < max_threads;
     bool ok = (wants_more && start_thread(input)) || input->n_started;
     if (ok) {
         read->next = NULL;

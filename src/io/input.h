@@ -6,13 +6,11 @@
 
 #include "src/io/source.h"
 
-enum { LDS_MAX_IO_THREADS = 32 };
-
 #define LDS_NO_PLACE UINT32_MAX
 
 /* A way of doing reads, on threads of the input's own. */
 typedef struct lds_source {
-    uint32_t max_threads;
+    bool has_one_thread; /* for all reads; else each read that is under way has one */
     /* A thread's work: take reads and finish them until lds_input_take() says that it is over. */
     void (*run)(lds_input *input);
     /* There is a new read to take, or the end has come. Called with the lock. */

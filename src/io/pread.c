@@ -1,6 +1,6 @@
 /*
  * Reads by pread(2), one at a time on each of a number of threads: what is left where there is no io_uring. The
- * threads sleep in the kernel nearly all of the time, so there may be many more of them than processors.
+ * threads sleep in the kernel nearly all of the time, so there may be more of them than processors.
  */
 #include "src/io/input.h"
 
@@ -30,4 +30,4 @@ static void pread_wake(lds_input *input)
     pthread_cond_signal(&input->work);
 }
 
-const lds_source lds_source_pread = {LDS_MAX_IO_THREADS, pread_run, pread_wake};
+const lds_source lds_source_pread = {.run = pread_run, .wake = pread_wake};

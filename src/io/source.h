@@ -19,6 +19,9 @@
 /* Of a read of which is known what was in the page cache: longer ones leave there what they brought in. */
 enum { LDS_MAX_PAGES = (4 << 20) / 4096 + 1 };
 
+/* That wait for a read each. */
+enum { LDS_MAX_IO_THREADS = 32 };
+
 typedef struct lds_input lds_input;
 typedef struct lds_reader lds_reader;
 
@@ -59,6 +62,7 @@ typedef struct lds_input_options {
     const bool *is_needed; /* of each file: the others are not read */
     lds_source_kind kind;  /* what is wanted; what the system does not offer is replaced */
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
+    uint32_t max_threads;  /* where each read that is under way has one, 1 to LDS_MAX_IO_THREADS */
     /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
     bool is_resident;
     bool looks_first;     /* what the page cache has all of is copied from there, not read directly */

@@ -323,4 +323,4 @@ static void uring_wake(lds_input *input)
 
 #endif
 
-const lds_source lds_source_uring = {1, uring_run, uring_wake};
+const lds_source lds_source_uring = {.has_one_thread = true, .run = uring_run, .wake = uring_wake};

@@ -19,6 +19,12 @@ enum { MAX_CLAIM_BLOCKS = 4 };
 /* Of mapped pages: what is made present at once, and what threads wait for, so many each. */
 enum { POPULATE_NBYTES = 16 << 20, AWAIT_NBYTES = 4 << 20, AWAIT_DEPTH = 8 };
 
+/*
+ * Where there is no io_uring. A few reads of some MiB keep a disk busy, and threads that it answers at the same time
+ * run at the same time, whatever the quota: they copy, unless they read directly.
+ */
+enum { LOCAL_IO_THREADS = 8 };
+
 uint8_t *lds_target_data(const lds_transfers *transfers, const lds_target *target)
 {
     switch ((lds_place)target->place) {
@@ -411,6 +417,7 @@ static lds_status read_all(queue *q, lds_error *err)
     lds_input_options options = {
         .kind = plan->choice.kind,
         .depth = plan->depth,
+        .max_threads = plan->choice.is_remote ? LDS_MAX_IO_THREADS : LOCAL_IO_THREADS,
         .is_resident = plan->choice.is_resident,
         .looks_first = plan->choice.looks_first,
         .keep_cache = plan->keep_cache,
@@ -459,6 +466,7 @@ static lds_status populate_all(queue *q, lds_error *err)
     lds_input_options options = {
         .kind = LDS_SOURCE_READ,
         .depth = AWAIT_DEPTH,
+        .max_threads = LDS_MAX_IO_THREADS,
         .is_resident = !plan->awaits_mapped,
         .has_huge_faults = has_huge_faults,
         .keep_cache = true,

@@ -3,6 +3,7 @@
  * the file and others, converted and not, in blocks of every size; also where the system offers less than was
  * asked for, and fails what it offered.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -374,11 +375,26 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Asks to stop at the second call, and notes when. */
+static unsigned n_threads_now(void)
+{
+    unsigned n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (const struct dirent *entry; (entry = readdir(tasks));)
+        n += entry->d_name[0] != '.';
+    closedir(tasks);
+    return n;
+}
+
+static unsigned most_threads;
+
+/* Asks to stop at the second call, and notes when, and the threads that there are until then. */
 static int stop_soon(void *ctx, const lds_progress *progress)
 {
     double *asked = ctx;
     (void)progress;
+    unsigned n = n_threads_now();
+    most_threads = n > most_threads ? n : most_threads;
     if (*asked < 0) {
         *asked = 0;
         return 0;
@@ -393,6 +409,8 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
     int n_stalled = 0;
     for (int i = 0; i < 4; i++) {
         double asked = -1;
+        unsigned n_before = n_threads_now();
+        most_threads = 0;
         outcome o;
         lds_error err = LDS_ERROR_INIT;
         how h = {.io = LDS_IO_READ,
@@ -406,6 +424,8 @@ static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
         double took = now() - asked;
         assert_int_equal(status, LDS_ERR_CANCELLED);
         assert_true(took < MAX_STOP_SECONDS);
+        /* Workers, of which there are two, and those that wait for a read each. */
+        assert_in_range(most_threads, n_before + 3, n_before + 2 + 8);
         for (int p = 0; p < N_PARAMS; p++)
             assert_null(lds_param_data(lds_network_param(o.network, (size_t)p)));
         forget(&o);
