@@ -89,6 +89,12 @@ lds_status lds_file_identify(lds_file_identity *identity, int fd, lds_error *err
 lds_status lds_file_check_unchanged(const lds_file *file, lds_error *err);
 
 /*
+ * Have the kernel bring in what is going to be read, in many requests at once where it is long: a read alone waits for
+ * one after the other, which over a network are round trips.
+ */
+void lds_file_announce(int fd, uint64_t nbytes, uint64_t offset);
+
+/*
  * Read exactly nbytes at offset, whatever short reads and signals come. LDS_ERR_CHANGED if the file ends
  * first. The error is without the file's name.
  */

@@ -12,6 +12,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+/* Of longer ranges some kernels and disks bring in the beginning only. */
+enum { ADVICE_NBYTES = 128 << 10 };
+
 static lds_fs kind_of_fs(uint32_t magic)
 {
     switch (magic) {
@@ -108,6 +111,12 @@ lds_status lds_file_fail_read(size_t nbytes, uint64_t offset, int os_errno, lds_
     if (err)
         err->offset = offset;
     return status;
+}
+
+void lds_file_announce(int fd, uint64_t nbytes, uint64_t offset)
+{
+    for (uint64_t end = offset + nbytes; nbytes > ADVICE_NBYTES && offset < end; offset += ADVICE_NBYTES)
+        posix_fadvise(fd, (off_t)offset, ADVICE_NBYTES, POSIX_FADV_WILLNEED);
 }
 
 lds_status lds_file_read(int fd, void *data, size_t nbytes, uint64_t offset, lds_error *err)
@@ -236,6 +245,7 @@ static lds_status read_whole(char **text, size_t *nbytes, const lds_file *file, 
     char *p = malloc((size_t)n + 1);
     if (!p)
         return lds_fail_memory(err, n + 1);
+    lds_file_announce(file->fd, n, 0);
     lds_status status = lds_file_read(file->fd, p, (size_t)n, 0, err);
     if (status) {
         free(p);

@@ -12,9 +12,6 @@
 
 enum { MAX_INDEX_NBYTES = 256 << 20 };
 
-/* Longer ones take half as long again, and more, without the kernel's reading ahead. */
-enum { LONG_HEADER_NBYTES = 1 << 20 };
-
 static const lds_checkpoint_options default_options = {.struct_size = sizeof default_options};
 
 void lds_checkpoint_options_init(lds_checkpoint_options *options, size_t size)
@@ -24,12 +21,13 @@ void lds_checkpoint_options_init(lds_checkpoint_options *options, size_t size)
 
 /* ---- weights files ---- */
 
-static lds_status read_header_at(lds_file *file, uint64_t nbytes, lds_error *err)
+static lds_status read_rest(lds_file *file, uint64_t nbytes, lds_error *err)
 {
     file->header = lds_malloc_large((size_t)nbytes);
     if (!file->header)
         return lds_fail_memory(err, nbytes);
     file->header_nbytes = (size_t)nbytes;
+    lds_file_announce(file->fd, nbytes, LDS_SAFETENSORS_HEADER_OFFSET);
     return lds_file_read(file->fd, file->header, file->header_nbytes, LDS_SAFETENSORS_HEADER_OFFSET, err);
 }
 
@@ -45,10 +43,9 @@ static lds_status read_header(lds_file *file, lds_error *err)
     posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
     LDS_TRY(lds_file_read(file->fd, start, n, 0, err));
     LDS_TRY(lds_safetensors_start(&nbytes, start, n, file_nbytes, file->path, err));
-    if (nbytes < LONG_HEADER_NBYTES)
-        LDS_TRY(read_header_at(file, nbytes, err));
+    LDS_TRY(read_rest(file, nbytes, err));
     posix_fadvise(file->fd, 0, 0, POSIX_FADV_NORMAL);
-    return nbytes < LONG_HEADER_NBYTES ? LDS_OK : read_header_at(file, nbytes, err);
+    return LDS_OK;
 }
 
 static lds_status add_file(lds_checkpoint *checkpoint, const char *path, lds_error *err)

@@ -2,34 +2,34 @@
  * Files of a network file system or FUSE are read with many reads at once, each of which is a round trip: how many,
  * is counted by the file system.
  */
+#include <fcntl.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "loadstone.h"
 #include "tests/unit/slow_fs.h"
 #include "tests/unit/support.h"
 
-enum { N_AT_ONCE = 40, N_THREADS = 32, TIMES_AS_FAST = 5 };
-static const uint64_t data_nbytes = (uint64_t)48 << 20;
+enum { N_AT_ONCE = 40, N_THREADS = 32, TIMES_AS_FAST = 5, N_OF_HEADER = 8 };
+static const uint64_t data_nbytes = (uint64_t)48 << 20, header_nbytes = (uint64_t)1 << 20;
 
 static slow_fs *fs;
 static uint8_t *file;
-static size_t header_nbytes, file_nbytes;
+static size_t file_nbytes;
 
 static int set_up(void **state)
 {
     (void)state;
-    char header[128];
-    snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}}",
-             (unsigned long long)data_nbytes / 2, (unsigned long long)data_nbytes);
-    while (strlen(header) % 8)
-        strcat(header, " ");
     const char *why_not;
-    uint64_t n = strlen(header);
-    header_nbytes = 8 + n;
+    const uint64_t n = header_nbytes - 8;
     file_nbytes = header_nbytes + data_nbytes;
     file = malloc(file_nbytes);
+    memset(file, ' ', header_nbytes);
     memcpy(file, &n, 8);
-    memcpy(file + 8, header, n);
+    int n_written =
+        sprintf((char *)file + 8, "{\"w\":{\"dtype\":\"BF16\",\"shape\":[%llu],\"data_offsets\":[0,%llu]}}",
+                (unsigned long long)data_nbytes / 2, (unsigned long long)data_nbytes);
+    file[8 + n_written] = ' ';
     for (size_t i = 0; i < data_nbytes; i++)
         file[header_nbytes + i] = (uint8_t)(i * 2654435761u >> 13) & 0x3F;
     fs = slow_fs_mount(file, file_nbytes, &why_not);
@@ -106,6 +106,24 @@ static void many_reads_are_under_way_at_once(void **state)
     }
 }
 
+static void a_long_header_is_read_in_parts_at_once(void **state)
+{
+    (void)state;
+    if (!fs)
+        skip();
+    lds_checkpoint *checkpoint;
+    uint8_t byte;
+    slow_fs_begin(fs, 0, 0);
+    int fd = open(fs->path, O_RDONLY);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    assert_int_equal(pread(fd, &byte, 1, 0), 1); /* which tells how long the header is */
+    close(fd);
+    atomic_store(&fs->hold, N_OF_HEADER);
+    assert_int_equal(lds_checkpoint_open(&checkpoint, fs->path, NULL, NULL), LDS_OK);
+    lds_checkpoint_close(checkpoint);
+    assert_in_range(atomic_load(&fs->n_most), N_OF_HEADER, UINT32_MAX);
+}
+
 /* As often as reads had to be waited for one after the other, at least. */
 static double n_round_trips(void)
 {
@@ -131,6 +149,7 @@ static void reading_waits_less_often_than_mapping(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_long_header_is_read_in_parts_at_once),
         cmocka_unit_test(many_reads_are_under_way_at_once),
         cmocka_unit_test(reading_waits_less_often_than_mapping),
     };
