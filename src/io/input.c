@@ -380,6 +380,23 @@ static bool lacks_call(int os_errno)
     return os_errno == EOPNOTSUPP || os_errno == ENOSYS || os_errno == EINVAL || os_errno == EPERM;
 }
 
+uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes)
+{
+    const lds_input_file *f = &input->files[file];
+    const lds_file seen = {.fd = f->fd, .hides_cache = f->hides_cache, .is_overlay = f->is_overlay};
+    return lds_file_resident(&seen, offset, nbytes);
+}
+
+/*
+ * Whether a blocking call would not block, where the kernel can be asked for that only beforehand. One that has to wait
+ * is not for a worker, whose load could not be cancelled then.
+ */
+static bool is_at_hand(const lds_input *input, const lds_read *read)
+{
+    uint64_t left = read->offset + read->nbytes - read->at;
+    return input->options.is_resident && lds_input_resident(input, read->file, read->at, left) == left;
+}
+
 /* Copy what the page cache has. True if that was all, or the read has failed. */
 static bool read_cached(lds_input *input, lds_read *read)
 {
@@ -396,17 +413,10 @@ static bool read_cached(lds_input *input, lds_read *read)
         else if (n > 0 && input->files[read->file].hides_cache)
             return false; /* what a second call finds may be there because of the first */
     }
-    if (!input->options.is_resident)
+    if (!is_at_hand(input, read))
         return false;
     lds_read_blocking(input, read);
     return true;
-}
-
-uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes)
-{
-    const lds_input_file *f = &input->files[file];
-    const lds_file seen = {.fd = f->fd, .hides_cache = f->hides_cache, .is_overlay = f->is_overlay};
-    return lds_file_resident(&seen, offset, nbytes);
 }
 
 /*

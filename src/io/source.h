@@ -63,7 +63,7 @@ typedef struct lds_input_options {
     lds_source_kind kind;  /* what is wanted; what the system does not offer is replaced */
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     uint32_t max_threads;  /* where each read that is under way has one, 1 to LDS_MAX_IO_THREADS */
-    /* In the page cache, for the most part: worth a blocking read if the kernel cannot tell. */
+    /* In the page cache, for the most part: what it has all of a worker reads itself, where the kernel cannot copy that. */
     bool is_resident;
     bool looks_first;     /* what the page cache has all of is copied from there, not read directly */
     bool has_huge_faults; /* lds_map_fault_by_huge_pages() was true for all mappings of files */

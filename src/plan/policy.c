@@ -40,9 +40,11 @@ static lds_choice kept(lds_choice choice)
     return choice;
 }
 
+/* A little that is missing does not matter, unless it is a network's: each page may be a round trip. */
 static uint8_t cache_state(const lds_policy_facts *facts)
 {
-    if (facts->cached_nbytes >= facts->read_nbytes - facts->read_nbytes / 8)
+    uint64_t little = REMOTE & 1 << facts->fs ? 0 : facts->read_nbytes / 8;
+    if (facts->cached_nbytes >= facts->read_nbytes - little)
         return HOT;
     return facts->cached_nbytes > facts->read_nbytes / 8 ? PARTLY : COLD;
 }

@@ -2,6 +2,7 @@
 #ifndef TEST_SUPPORT_H
 #define TEST_SUPPORT_H
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,6 +64,18 @@ static inline void write_safetensors(const char *path, const char *header, const
     assert_int_equal(fclose(f), 0);
     if (!data)
         assert_int_equal(truncate(path, (off_t)(8 + n + nbytes)), 0);
+}
+
+/* Of this process. */
+static inline unsigned n_threads_now(void)
+{
+    unsigned n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (const struct dirent *entry; (entry = readdir(tasks));)
+        n += entry->d_name[0] != '.';
+    closedir(tasks);
+    return n;
 }
 
 #endif

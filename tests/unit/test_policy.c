@@ -50,6 +50,7 @@ static void the_table_decides_otherwise(void **state)
         {LDS_FS_NETWORK, any, 0, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_NETWORK, MIB, 0, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_NETWORK, any, any / 2, LDS_SOURCE_URING, "network file system"},
+        {LDS_FS_NETWORK, any, any - 1, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_NETWORK, any, any, LDS_SOURCE_READ, "in the page cache"},
         {LDS_FS_FUSE, any, 0, LDS_SOURCE_URING, "network file system"},
         {LDS_FS_FUSE, any, any, LDS_SOURCE_READ, "in the page cache"},
@@ -89,6 +90,8 @@ static void mapped_pages_are_awaited_where_they_are_far(void **state)
         lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, any, 0, false};
         assert_int_equal(lds_policy_awaits(&facts), fs != LDS_FS_MEMORY);
         facts.read_nbytes = MIB;
+        assert_int_equal(lds_policy_awaits(&facts), fs == LDS_FS_NETWORK || fs == LDS_FS_FUSE);
+        facts.cached_nbytes = MIB - 1;
         assert_int_equal(lds_policy_awaits(&facts), fs == LDS_FS_NETWORK || fs == LDS_FS_FUSE);
         facts.cached_nbytes = MIB;
         assert_false(lds_policy_awaits(&facts));

@@ -124,6 +124,66 @@ static void a_long_header_is_read_in_parts_at_once(void **state)
     assert_in_range(atomic_load(&fs->n_most), N_OF_HEADER, UINT32_MAX);
 }
 
+/* All of the file that a load is given but a part behind its middle: in the page cache, for the most part. */
+static void bring_in_most(void)
+{
+    int fd = open(fs->path, O_RDONLY);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    uint8_t *to = malloc(file_nbytes);
+    uint64_t middle = file_nbytes / 2, behind = middle + file_nbytes / 16;
+    assert_int_equal(pread(fd, to, middle, 0), middle);
+    assert_int_equal(pread(fd, to, file_nbytes - behind, (off_t)behind), file_nbytes - behind);
+    free(to);
+    close(fd);
+}
+
+static int stop_at_once(void *ctx, const lds_progress *progress)
+{
+    (void)ctx, (void)progress;
+    return 1;
+}
+
+/* Nobody answers, until the load has returned: else this would wait for as long as the file system has patience. */
+static void check_cancelled(lds_io io, lds_dtype dtype, bool is_mostly_there)
+{
+    lds_checkpoint *checkpoint;
+    lds_network *network;
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.io = io;
+    options.n_threads = 2;
+    options.progress = stop_at_once;
+    slow_fs_begin(fs, 0, 0);
+    assert_int_equal(lds_checkpoint_open(&checkpoint, fs->path, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, dtype, NULL), LDS_OK);
+    slow_fs_begin(fs, 0, 0);
+    if (is_mostly_there)
+        bring_in_most();
+    unsigned n_before = n_threads_now();
+    atomic_store(&fs->hold, UINT32_MAX);
+    lds_status status = lds_load(network, checkpoint, &options, NULL, NULL);
+    unsigned hold = atomic_exchange(&fs->hold, 0);
+    lds_network_free(network);
+    lds_checkpoint_close(checkpoint);
+    while (n_threads_now() >
+           n_before) /* what was left reads on for a little, and the next file is not for that */
+        usleep(1000);
+    assert_int_equal(status, LDS_ERR_CANCELLED);
+    assert_int_equal(hold, UINT32_MAX);
+}
+
+static void a_load_whose_reads_are_not_answered_can_be_cancelled(void **state)
+{
+    (void)state;
+    if (!fs)
+        skip();
+    for (lds_io io = LDS_IO_AUTO; io <= LDS_IO_DIRECT; io++)
+        for (int is_mostly_there = 0; is_mostly_there < 2; is_mostly_there++) {
+            check_cancelled(io, LDS_DTYPE_NONE, is_mostly_there);
+            check_cancelled(io, LDS_F32, is_mostly_there);
+        }
+}
+
 /* As often as reads had to be waited for one after the other, at least. */
 static double n_round_trips(void)
 {
@@ -150,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_header_is_read_in_parts_at_once),
+        cmocka_unit_test(a_load_whose_reads_are_not_answered_can_be_cancelled),
         cmocka_unit_test(many_reads_are_under_way_at_once),
         cmocka_unit_test(reading_waits_less_often_than_mapping),
     };

@@ -3,7 +3,6 @@
  * the file and others, converted and not, in blocks of every size; also where the system offers less than was
  * asked for, and fails what it offered.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -373,17 +372,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static unsigned n_threads_now(void)
-{
-    unsigned n = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    assert_non_null(tasks);
-    for (const struct dirent *entry; (entry = readdir(tasks));)
-        n += entry->d_name[0] != '.';
-    closedir(tasks);
-    return n;
 }
 
 static unsigned most_threads;
