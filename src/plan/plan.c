@@ -31,6 +31,9 @@ enum { WINDOW_PART = 4, LEAST_WINDOW_NBYTES = 64 << 20, MOST_WINDOW_NBYTES = 128
 /* A direct read is of whole units, and so takes in up to one beside its block at each end. */
 enum { MARGINS_NBYTES = 2 * LDS_DIRECT_NBYTES };
 
+/* Tensors with less between them are looked for in the page cache together. */
+enum { NEAR_NBYTES = 1 << 20 };
+
 /* Of memory, on any machine: not worth asking. */
 enum { ALWAYS_FREE_NBYTES = 64 << 20 };
 
@@ -137,25 +140,29 @@ static lds_status place_init(placer *pl, lds_param *param, lds_error *err)
     return lds_report_add(pl->plan->report, LDS_REPORT_INITIALISED, param->name.text, NULL, err);
 }
 
-/* The runs from *r on that are of one file: how far those reach in it that are mapped, or read. False if none is. */
-static bool next_file(const lds_plan *plan, size_t *r, bool mapped, uint32_t *file, uint64_t *begin,
-                      uint64_t *end)
+/* A part of a file, and how much of it is mapped, or read. */
+typedef struct stretch {
+    uint32_t file;
+    uint64_t begin, end, nbytes;
+} stretch;
+
+/* The next runs from *r on, of those that are mapped, or read, that lie near each other in a file. False if none is. */
+static bool next_stretch(const lds_plan *plan, size_t *r, bool mapped, stretch *s)
 {
-    bool found = false;
-    *file = plan->checkpoint->tensors[plan->runs[*r].tensor].file;
+    *s = (stretch){0};
     for (; *r < plan->n_runs; ++*r) {
         const lds_run *run = &plan->runs[*r];
         const lds_tensor *tensor = &plan->checkpoint->tensors[run->tensor];
-        if (tensor->file != *file)
-            break;
         if ((plan->targets[run->target].place == LDS_PLACE_MAPPED) != mapped)
             continue;
-        if (!found)
-            *begin = tensor->offset;
-        *end = tensor->offset + tensor->nbytes;
-        found = true;
+        if (s->nbytes && (tensor->file != s->file || tensor->offset - s->end > NEAR_NBYTES))
+            break;
+        if (!s->nbytes)
+            *s = (stretch){.file = tensor->file, .begin = tensor->offset};
+        s->end = tensor->offset + tensor->nbytes;
+        s->nbytes += tensor->nbytes;
     }
-    return found;
+    return s->nbytes;
 }
 
 /* What is known about the files that have something to map, or to read. */
@@ -168,14 +175,13 @@ static lds_policy_facts gather_facts(const placer *pl, bool mapped)
         .read_nbytes = mapped ? stats->mapped_nbytes : stats->read_nbytes,
         .keep_cache = plan->keep_cache,
     };
-    for (size_t r = 0; r < plan->n_runs;) {
-        uint32_t file;
-        uint64_t begin, end;
-        if (!next_file(plan, &r, mapped, &file, &begin, &end))
-            continue;
-        const lds_file *f = &plan->checkpoint->files[file];
+    size_t r = 0;
+    for (stretch s; next_stretch(plan, &r, mapped, &s);) {
+        const lds_file *f = &plan->checkpoint->files[s.file];
+        uint64_t span = s.end - s.begin, cached = lds_file_resident(f, s.begin, span);
         facts.fs = f->fs > facts.fs ? f->fs : facts.fs;
-        facts.cached_nbytes += lds_file_resident(f, begin, end - begin);
+        facts.cached_nbytes +=
+            cached == span ? s.nbytes : (uint64_t)((double)s.nbytes / (double)span * (double)cached);
     }
     return facts;
 }

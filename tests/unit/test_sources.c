@@ -171,6 +171,24 @@ static void the_report_says_what_was_used(void **state)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+/* What the page cache has of tensors that are not loaded says nothing about those that are. */
+static void what_is_not_loaded_does_not_count_as_cached(void **state)
+{
+    (void)state;
+    const char *path = in_folder(folder, "parts.safetensors");
+    write_safetensors(
+        path,
+        "{\"a\":{\"dtype\":\"BF16\",\"shape\":[1048576],\"data_offsets\":[0,2097152]},"
+        "\"b\":{\"dtype\":\"BF16\",\"shape\":[41943040],\"data_offsets\":[2097152,85983232]},"
+        "\"d\":{\"dtype\":\"BF16\",\"shape\":[20971520],\"data_offsets\":[85983232,127926272]}} ",
+        NULL, 122 << 20);
+    outcome o;
+    const how h = {.n_threads = 2, .dtype = LDS_F32, .is_cold = true, .n_brought = 82 << 8, .names = "[ad]"};
+    assert_int_equal(load(&o, path, &h, NULL), LDS_OK);
+    assert_string_not_equal(o.stats.source_reason, "in the page cache");
+    forget(&o);
+}
+
 #ifdef LDS_HAVE_URING
 static void a_kernel_without_io_uring_is_read_by_threads(void **state)
 {
@@ -462,6 +480,7 @@ int main(void)
         cmocka_unit_test(every_size_of_reads_gives_the_same),
         cmocka_unit_test(parts_and_memory_of_the_callers_give_the_same),
         cmocka_unit_test(the_report_says_what_was_used),
+        cmocka_unit_test(what_is_not_loaded_does_not_count_as_cached),
 #ifdef LDS_HAVE_URING
         cmocka_unit_test(a_kernel_without_io_uring_is_read_by_threads),
 #if !defined(__SANITIZE_THREAD__)
