@@ -12,8 +12,11 @@
 #include "src/base/memory.h"
 #include "src/dtype/dtype.h"
 
-/* Bytes between two runs that are worth reading over to save a system call. */
-enum { MAX_GAP_NBYTES = 64 << 10 };
+/*
+ * Bytes between two runs that are worth reading over to save a system call: those of a page come along anyway, and
+ * more only as long as what is read over is not more than what is wanted.
+ */
+enum { MAX_GAP_NBYTES = 64 << 10, FREE_GAP_NBYTES = 4 << 10 };
 
 static uint64_t run_nbytes(const lds_run *run, const lds_plan *plan)
 {
@@ -33,10 +36,14 @@ static bool extend(lds_blocks *blocks, uint32_t file, uint64_t offset, uint64_t 
     lds_block *last = blocks->n ? &blocks->data[blocks->n - 1] : NULL;
     if (!last || last->file != file)
         return false;
-    uint64_t end = last->offset + last->nbytes;
-    if (offset < end || offset - end > MAX_GAP_NBYTES || offset - last->offset + nbytes > block_nbytes)
+    uint64_t end = last->offset + last->nbytes, gap = offset - end;
+    uint64_t whole = offset - last->offset + nbytes, wanted = last->run_nbytes + nbytes;
+    if (offset < end || gap > MAX_GAP_NBYTES || whole > block_nbytes)
         return false;
-    last->nbytes = offset - last->offset + nbytes;
+    if (gap > FREE_GAP_NBYTES && whole - wanted > wanted)
+        return false;
+    last->nbytes = whole;
+    last->run_nbytes = wanted;
     return true;
 }
 
@@ -87,7 +94,7 @@ lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cu
         for (uint64_t done = 0, n; done < nbytes; done += n) {
             n = cut(run, plan, done, nbytes, how);
             LDS_TRY(lds_grow(&blocks->data, &blocks->capacity, blocks->n + 1, sizeof *blocks->data, err));
-            blocks->data[blocks->n++] = (lds_block){run->file_offset + done, n, done, r, file};
+            blocks->data[blocks->n++] = (lds_block){run->file_offset + done, n, n, done, r, file};
         }
     }
     return LDS_OK;

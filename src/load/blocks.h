@@ -7,6 +7,7 @@
 typedef struct lds_block {
     uint64_t offset; /* in the file */
     uint64_t nbytes;
+    uint64_t run_nbytes;  /* of these, what runs have; the rest lies between them */
     uint64_t skip_nbytes; /* bytes of the first run that earlier blocks have */
     size_t first_run;
     uint32_t file;

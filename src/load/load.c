@@ -48,10 +48,9 @@ static void end_phase(load *l, const char *name, double *seconds)
 static int tick(void *ctx)
 {
     load *l = ctx;
-    uint64_t done = atomic_load_explicit(&l->done_nbytes, memory_order_relaxed);
     const lds_progress progress = {
         .struct_size = sizeof progress,
-        .done_nbytes = done < l->total_nbytes ? done : l->total_nbytes, /* gaps were read over */
+        .done_nbytes = atomic_load_explicit(&l->done_nbytes, memory_order_relaxed),
         .total_nbytes = l->total_nbytes,
         .seconds = seconds_since(l->started_ns),
     };

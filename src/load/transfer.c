@@ -272,7 +272,7 @@ static void settle_block(reading *r, const lds_block *block, uint64_t converted_
         keep_block(t, block);
         lds_lane_add(&r->lane, "cache", converted_ns, lds_now_ns(), block->nbytes);
     }
-    atomic_fetch_add_explicit(t->done_nbytes, block->nbytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(t->done_nbytes, block->run_nbytes, memory_order_relaxed);
 }
 
 /* Convert a block from where the page cache has it. False if it is to be read, for whatever reason. */

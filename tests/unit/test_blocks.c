@@ -94,11 +94,73 @@ static void blocks_end_where_pages_of_the_file_do(void **state)
     check(LDS_BF16, 4096);
 }
 
+/* Tensors of which every other is loaded: each a small one, with a gap behind it. */
+static void count_over_gaps(uint64_t gap_nbytes, size_t *n_blocks, uint64_t *read_nbytes,
+                            uint64_t *wanted_nbytes)
+{
+    enum { N = 200, SMALL_NBYTES = 2048 };
+    char *header = calloc(N, 256);
+    uint64_t nbytes = 0;
+    strcpy(header, "{");
+    for (int i = 0; i < 2 * N; i++) {
+        uint64_t n = i % 2 ? gap_nbytes : SMALL_NBYTES;
+        sprintf(header + strlen(header),
+                "%s\"%c%d\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? "," : "",
+                i % 2 ? 'g' : 'w', i, (int)n, (int)nbytes, (int)(nbytes + n));
+        nbytes += n;
+    }
+    strcat(header, "}");
+    const char *path = in_folder(folder, "gaps.safetensors"), *names = "w*";
+    write_safetensors(path, header, NULL, nbytes);
+    free(header);
+    lds_checkpoint *gaps;
+    lds_network *network;
+    lds_plan *plan;
+    lds_blocks blocks = {0};
+    lds_load_options options;
+    lds_load_options_init(&options, sizeof options);
+    options.io = LDS_IO_READ;
+    options.names = &names;
+    options.n_names = 1;
+    const lds_cut cut = {.block_nbytes = BLOCK_NBYTES, .unit_nbytes = 4096};
+    assert_int_equal(lds_checkpoint_open(&gaps, path, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_from_checkpoint(&network, gaps, LDS_DTYPE_NONE, NULL), LDS_OK);
+    assert_int_equal(lds_plan_new(&plan, network, gaps, &options, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_blocks_cut(&blocks, plan, &cut, NULL), LDS_OK);
+    *n_blocks = blocks.n;
+    *read_nbytes = *wanted_nbytes = 0;
+    for (size_t i = 0; i < blocks.n; i++) {
+        uint64_t pieces = 0;
+        for (lds_piece piece = {0}; lds_block_next(&blocks.data[i], plan, &piece);)
+            pieces += piece.nbytes;
+        assert_int_equal(pieces, blocks.data[i].run_nbytes);
+        *wanted_nbytes += pieces;
+        *read_nbytes += blocks.data[i].nbytes;
+    }
+    assert_int_equal(*wanted_nbytes, N * SMALL_NBYTES);
+    free(blocks.data);
+    lds_plan_free(plan);
+    lds_network_free(network);
+    lds_checkpoint_close(gaps);
+}
+
+static void gaps_are_read_over_where_that_is_little(void **state)
+{
+    (void)state;
+    size_t n_blocks;
+    uint64_t read_nbytes, wanted_nbytes;
+    count_over_gaps(4096, &n_blocks, &read_nbytes, &wanted_nbytes);
+    assert_int_equal(n_blocks, 1);
+    count_over_gaps(60 << 10, &n_blocks, &read_nbytes, &wanted_nbytes);
+    assert_int_equal(read_nbytes, wanted_nbytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_end_where_huge_pages_do),
         cmocka_unit_test(blocks_end_where_pages_of_the_file_do),
+        cmocka_unit_test(gaps_are_read_over_where_that_is_little),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
