@@ -191,10 +191,13 @@ static int check_in_place(const pair *p, buffers *b)
     return 0;
 }
 
-/* The register that holds rounding and flush-to-zero modes, and values of it that change arithmetic. */
+/*
+ * The register that holds rounding and flush-to-zero modes, and values of it that change arithmetic; on x86 it has
+ * the exception flags, too, which have to stay clear in the usual mode and must not trap where they are not masked.
+ */
 #if defined(__x86_64__)
 static const uint64_t fp_modes[] = {0x1F80 | 0x8040, 0x1F80 | 0x2000, 0x1F80 | 0x4000,
-                                    0x1F80 | 0x6000 | 0x8040};
+                                    0x1F80 | 0xE040, 0x1F80,          0};
 
 static uint64_t get_fp_mode(void)
 {
