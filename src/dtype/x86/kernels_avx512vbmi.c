@@ -2,8 +2,9 @@
  * F8 to F8, to and from the 16-bit floats and F32 by looking bytes up, with AVX-512 VBMI.
  *
  * An F8 has 256 values, and two instructions look 64 of them up in a table of 256 bytes: that is as fast as
- * memory. The tables of a pair are made at each call by the AVX-512 kernel of that pair, which takes less time
- * than to load them; short runs and rests go to that kernel altogether.
+ * memory. A wider float needs a table for each byte, where one instruction looks the magnitude up, and the sign is
+ * put beside it. The tables of a pair are made at each call by the AVX-512 kernel of that pair, which takes less
+ * time than to load them; short runs and rests go to that kernel altogether.
  *
  * To F8, a magnitude is first brought into 16 bits whose high byte, the index, has its exponent and as many bits
  * of mantissa as F8 has. Then the low byte, the rest, decides between two results that are neighbours: whether it
@@ -17,8 +18,8 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 
-/* Fewer elements than this are not worth a table, or the tables of a narrowing. */
-enum { MIN_N = 512, MIN_N_NARROW = 1024 };
+/* Fewer elements than this are not worth the tables of F8 to F8, of a widening, of a narrowing. */
+enum { MIN_N = 512, MIN_N_WIDEN = 2048, MIN_N_NARROW = 1024 };
 
 /* 256 bytes. */
 typedef struct table {
@@ -41,18 +42,6 @@ static void convert_all(lds_convert_fn kernel, void *values)
     kernel(values, all, 256);
 }
 
-/* The low bytes of 256 words in one table, the high ones in another. */
-INLINE void split_words(table *low, table *high, const uint16_t words[256])
-{
-    for (int i = 0; i < 4; i++) {
-        __m512i a = _mm512_loadu_si512(words + 64 * i), b = _mm512_loadu_si512(words + 64 * i + 32);
-        __m512i low_a = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(a));
-        __m512i high_a = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_srli_epi16(a, 8)));
-        low->v[i] = _mm512_inserti64x4(low_a, _mm512_cvtepi16_epi8(b), 1);
-        high->v[i] = _mm512_inserti64x4(high_a, _mm512_cvtepi16_epi8(_mm512_srli_epi16(b, 8)), 1);
-    }
-}
-
 TARGET static void look_up_8(uint8_t *dst, const uint8_t *src, size_t n, lds_convert_fn kernel)
 {
     table values;
@@ -64,20 +53,70 @@ TARGET static void look_up_8(uint8_t *dst, const uint8_t *src, size_t n, lds_con
     kernel(dst, src, n);
 }
 
-/* Unpacking works within 128 bits: bytes are first put where it leaves their words in order. */
+/* Bytes 1, 3, 5 ... of two vectors, and 0, 2, 4 ... */
+INLINE __m512i odd_bytes(__m512i a, __m512i b)
+{
+    const __m512i odd =
+        _mm512_set_epi64(0x7F7D7B7977757371, 0x6F6D6B6967656361, 0x5F5D5B5957555351, 0x4F4D4B4947454341,
+                         0x3F3D3B3937353331, 0x2F2D2B2927252321, 0x1F1D1B1917151311, 0x0F0D0B0907050301);
+    return _mm512_permutex2var_epi8(a, odd, b);
+}
+
+INLINE __m512i even_bytes(__m512i a, __m512i b)
+{
+    const __m512i even =
+        _mm512_set_epi64(0x7E7C7A7876747270, 0x6E6C6A6866646260, 0x5E5C5A5856545250, 0x4E4C4A4846444240,
+                         0x3E3C3A3836343230, 0x2E2C2A2826242220, 0x1E1C1A1816141210, 0x0E0C0A0806040200);
+    return _mm512_permutex2var_epi8(a, even, b);
+}
+
+/* The low and the high bytes of what F8 magnitudes become, and of what 0x80 does: in FNUZ that is NaN. */
+typedef struct word_table {
+    __m512i low[2], high[2];
+    __m512i low_of_0x80, high_of_0x80;
+} word_table;
+
+INLINE word_table make_word_table(lds_convert_fn kernel)
+{
+    uint16_t words[256];
+    word_table t;
+    convert_all(kernel, words);
+    for (int i = 0; i < 2; i++) {
+        __m512i a = _mm512_loadu_si512(words + 64 * i), b = _mm512_loadu_si512(words + 64 * i + 32);
+        t.low[i] = even_bytes(a, b);
+        t.high[i] = odd_bytes(a, b);
+    }
+    t.low_of_0x80 = _mm512_set1_epi8((char)words[0x80]);
+    t.high_of_0x80 = _mm512_set1_epi8((char)(words[0x80] >> 8));
+    return t;
+}
+
+typedef struct two_vectors {
+    __m512i a, b;
+} two_vectors;
+
+/* Within each 128 bits of x, the words of bytes 0 to 7 and those of bytes 8 to 15: unpacking goes no further. */
+INLINE two_vectors look_up_words(const word_table *t, __m512i x)
+{
+    const __m512i sign = _mm512_set1_epi8((char)0x80);
+    __mmask64 is_0x80 = _mm512_cmpeq_epi8_mask(x, sign);
+    __m512i low = _mm512_permutex2var_epi8(t->low[0], x, t->low[1]);
+    __m512i high = _mm512_permutex2var_epi8(t->high[0], x, t->high[1]);
+    high = _mm512_or_si512(high, _mm512_and_si512(x, sign));
+    low = _mm512_mask_mov_epi8(low, is_0x80, t->low_of_0x80);
+    high = _mm512_mask_mov_epi8(high, is_0x80, t->high_of_0x80);
+    return (two_vectors){_mm512_unpacklo_epi8(low, high), _mm512_unpackhi_epi8(low, high)};
+}
+
 TARGET static void look_up_16(uint8_t *dst, const uint8_t *src, size_t n, lds_convert_fn kernel)
 {
     const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
-    uint16_t words[256];
-    table low, high;
-    if (n >= MIN_N) {
-        convert_all(kernel, words);
-        split_words(&low, &high, words);
+    if (n >= MIN_N_WIDEN) {
+        const word_table t = make_word_table(kernel);
         for (; n >= 64; n -= 64, src += 64, dst += 128) {
-            __m512i x = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(src));
-            __m512i x_low = look_up(&low, x), x_high = look_up(&high, x);
-            _mm512_storeu_si512(dst, _mm512_unpacklo_epi8(x_low, x_high));
-            _mm512_storeu_si512(dst + 64, _mm512_unpackhi_epi8(x_low, x_high));
+            two_vectors w = look_up_words(&t, _mm512_permutexvar_epi64(order, _mm512_loadu_si512(src)));
+            _mm512_storeu_si512(dst, w.a);
+            _mm512_storeu_si512(dst + 64, w.b);
         }
     }
     kernel(dst, src, n);
@@ -89,19 +128,14 @@ TARGET static void look_up_32(uint8_t *dst, const uint8_t *src, size_t n, lds_co
 {
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     const __m512i zero = _mm512_setzero_si512();
-    uint16_t words[256];
-    table low, high;
-    if (n >= MIN_N) {
-        convert_all(kernel, words);
-        split_words(&low, &high, words);
+    if (n >= MIN_N_WIDEN) {
+        const word_table t = make_word_table(kernel);
         for (; n >= 64; n -= 64, src += 64, dst += 256) {
-            __m512i x = _mm512_permutexvar_epi32(order, _mm512_loadu_si512(src));
-            __m512i x_low = look_up(&low, x), x_high = look_up(&high, x);
-            __m512i a = _mm512_unpacklo_epi8(x_low, x_high), b = _mm512_unpackhi_epi8(x_low, x_high);
-            _mm512_storeu_si512(dst, _mm512_unpacklo_epi16(zero, a));
-            _mm512_storeu_si512(dst + 64, _mm512_unpackhi_epi16(zero, a));
-            _mm512_storeu_si512(dst + 128, _mm512_unpacklo_epi16(zero, b));
-            _mm512_storeu_si512(dst + 192, _mm512_unpackhi_epi16(zero, b));
+            two_vectors w = look_up_words(&t, _mm512_permutexvar_epi32(order, _mm512_loadu_si512(src)));
+            _mm512_storeu_si512(dst, _mm512_unpacklo_epi16(zero, w.a));
+            _mm512_storeu_si512(dst + 64, _mm512_unpackhi_epi16(zero, w.a));
+            _mm512_storeu_si512(dst + 128, _mm512_unpacklo_epi16(zero, w.b));
+            _mm512_storeu_si512(dst + 192, _mm512_unpackhi_epi16(zero, w.b));
         }
     }
     rest(dst, src, n);
@@ -146,23 +180,6 @@ INLINE narrowing make_narrowing(const window *w, lds_convert_fn kernel)
                               127 * (results[3][i] - none));
     }
     return (narrowing){_mm512_loadu_si512(results[0]), _mm512_loadu_si512(limits)};
-}
-
-/* Bytes 1, 3, 5 ... of two vectors, and 0, 2, 4 ... */
-INLINE __m512i odd_bytes(__m512i a, __m512i b)
-{
-    const __m512i odd =
-        _mm512_set_epi64(0x7F7D7B7977757371, 0x6F6D6B6967656361, 0x5F5D5B5957555351, 0x4F4D4B4947454341,
-                         0x3F3D3B3937353331, 0x2F2D2B2927252321, 0x1F1D1B1917151311, 0x0F0D0B0907050301);
-    return _mm512_permutex2var_epi8(a, odd, b);
-}
-
-INLINE __m512i even_bytes(__m512i a, __m512i b)
-{
-    const __m512i even =
-        _mm512_set_epi64(0x7E7C7A7876747270, 0x6E6C6A6866646260, 0x5E5C5A5856545250, 0x4E4C4A4846444240,
-                         0x3E3C3A3836343230, 0x2E2C2A2826242220, 0x1E1C1A1816141210, 0x0E0C0A0806040200);
-    return _mm512_permutex2var_epi8(a, even, b);
 }
 
 /* What is too large would lose bits at the top: it becomes the least index of that kind. */
