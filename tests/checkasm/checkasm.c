@@ -48,38 +48,36 @@ static void print_speed(const pair *p, bool json, bool first)
     fflush(stdout);
 }
 
-/* What is to be done with one pair; the number of failures. */
-static int do_pair(const options *o, const pair *p, int *n_done)
+typedef struct tally {
+    int n_failed, n_done, n_done_by[LDS_N_ISAS];
+} tally;
+
+static void do_pair(const options *o, const pair *p, tally *t)
 {
-    if (o->bench) {
-        print_speed(p, o->json, *n_done == 0);
-        ++*n_done;
-        return 0;
-    }
-    if (p->kernel == p->reference)
-        return 0;
-    ++*n_done;
-    return o->exhaustive && p->src_nbytes <= 4 ? check_pair_exhaustively(p) : check_pair(p);
+    if (o->bench)
+        print_speed(p, o->json, t->n_done == 0);
+    else if (p->kernel == p->reference)
+        return;
+    else
+        t->n_failed += o->exhaustive && p->src_nbytes <= 4 ? check_pair_exhaustively(p) : check_pair(p);
+    t->n_done++;
+    t->n_done_by[p->isa]++;
 }
 
-/* The pairs of one instruction set. */
-static int do_isa(const options *o, lds_isa isa, int *n_done)
+/* One after another: how fast a machine is may change by the second, and the times of a pair are compared. */
+static void do_isas(const options *o, lds_dtype dst, lds_dtype src, tally *t)
 {
-    int n_failed = 0;
-    for (int s = LDS_F16; s <= LDS_F8_E5M2FNUZ; s++) {
-        for (int d = LDS_F16; d <= LDS_F8_E5M2FNUZ; d++) {
-            lds_convert_fn kernel = lds_convert_kernel_for(isa, (lds_dtype)d, (lds_dtype)s);
-            if (!kernel)
-                continue;
-            pair p = {.isa = isa, .dst = (lds_dtype)d, .src = (lds_dtype)s, .kernel = kernel};
-            p.dst_nbytes = lds_dtype_bits(p.dst) / 8;
-            p.src_nbytes = lds_dtype_bits(p.src) / 8;
-            p.stream = lds_stream_kernel_for(isa, p.dst, p.src);
-            p.reference = lds_convert_kernel_for(LDS_ISA_C, p.dst, p.src);
-            n_failed += do_pair(o, &p, n_done);
-        }
+    for (int isa = 0; isa < LDS_N_ISAS; isa++) {
+        lds_convert_fn kernel = lds_convert_kernel_for((lds_isa)isa, dst, src);
+        if (!kernel || (o->isa && strcmp(o->isa, lds_isa_name((lds_isa)isa)) != 0))
+            continue;
+        pair p = {.isa = (lds_isa)isa, .dst = dst, .src = src, .kernel = kernel};
+        p.dst_nbytes = lds_dtype_bits(p.dst) / 8;
+        p.src_nbytes = lds_dtype_bits(p.src) / 8;
+        p.stream = lds_stream_kernel_for(p.isa, p.dst, p.src);
+        p.reference = lds_convert_kernel_for(LDS_ISA_C, p.dst, p.src);
+        do_pair(o, &p, t);
     }
-    return n_failed;
 }
 
 int main(int argc, char **argv)
@@ -91,16 +89,14 @@ int main(int argc, char **argv)
     }
     if (o.bench && !o.json)
         printf("%-12s %-12s %-8s %8s %8s %6s\n", "from", "to", "isa", "GB/s", "memcpy", "ratio");
-    int n_failed = 0, n_done = 0;
-    for (int isa = 0; isa < LDS_N_ISAS; isa++) {
-        if (!lds_isa_available((lds_isa)isa) || (o.isa && strcmp(o.isa, lds_isa_name((lds_isa)isa)) != 0))
-            continue;
-        int n_before = n_done;
-        n_failed += do_isa(&o, (lds_isa)isa, &n_done);
-        if (!o.bench)
-            printf("%s: %d kernels checked\n", lds_isa_name((lds_isa)isa), n_done - n_before);
-    }
+    tally t = {0};
+    for (int s = LDS_F16; s <= LDS_F8_E5M2FNUZ; s++)
+        for (int d = LDS_F16; d <= LDS_F8_E5M2FNUZ; d++)
+            do_isas(&o, (lds_dtype)d, (lds_dtype)s, &t);
+    for (int isa = 0; isa < LDS_N_ISAS && !o.bench; isa++)
+        if (t.n_done_by[isa])
+            printf("%s: %d kernels checked\n", lds_isa_name((lds_isa)isa), t.n_done_by[isa]);
     if (o.bench && o.json)
         printf("]\n");
-    return n_failed ? 1 : 0;
+    return t.n_failed ? 1 : 0;
 }
