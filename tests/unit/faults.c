@@ -172,6 +172,10 @@ int __wrap_fcntl64(int fd, int command, ...)
 /* The library never creates a file, so there is no mode to pass on. */
 int __wrap_open64(const char *path, int flags, ...)
 {
+    if (flags & O_DIRECT && fails_always(FAULT_DIRECT)) {
+        errno = EINVAL;
+        return -1;
+    }
     return fails_with(EMFILE, FAULT_OPEN) ? -1 : __real_open64(path, flags);
 }
 
@@ -271,6 +275,8 @@ static void change_results(struct io_uring *ring)
         int os_errno = (int)atomic_load(&n_bytes);
         if (fails_now(FAULT_RESULT))
             cqe->res = -EIO;
+        else if (fails_now(FAULT_REFUSED))
+            cqe->res = -EINVAL;
         else if (atomic_fetch_add(&n_seen, 1) % 2 == 0 && fails_always(FAULT_RESULTS))
             cqe->res = os_errno ? -os_errno : cqe->res / 3;
     }

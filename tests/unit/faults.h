@@ -7,25 +7,27 @@
 
 typedef enum fault {
     FAULT_NONE,
-    FAULT_MEMORY, /* an allocation gives NULL */
-    FAULT_MAP,    /* mmap() says ENOMEM */
-    FAULT_OPEN,   /* open() says EMFILE */
-    FAULT_STAT,   /* fstat() says EIO */
-    FAULT_READ,   /* pread() or preadv2() says EIO */
-    FAULT_END,    /* it finds the end of the file */
-    FAULT_PIECES, /* it is interrupted every other time, and else gives n bytes at most */
-    FAULT_ADVICE, /* madvise() says EINVAL, as kernels before 5.14 do */
-    FAULT_LOSS,   /* of mapped pages that were made present the second half is gone at once */
-    FAULT_STALL,  /* a read, or a request for mapped pages, does not return before faults_disarm() */
-    FAULT_SUBMIT, /* io_uring takes nothing, for want of memory */
-    FAULT_RESULT, /* one of its reads ends with EIO */
-    FAULT_BUFFER, /* it registers no buffer, for want of memory that may be locked */
+    FAULT_MEMORY,  /* an allocation gives NULL */
+    FAULT_MAP,     /* mmap() says ENOMEM */
+    FAULT_OPEN,    /* open() says EMFILE */
+    FAULT_STAT,    /* fstat() says EIO */
+    FAULT_READ,    /* pread() or preadv2() says EIO */
+    FAULT_END,     /* it finds the end of the file */
+    FAULT_PIECES,  /* it is interrupted every other time, and else gives n bytes at most */
+    FAULT_ADVICE,  /* madvise() says EINVAL, as kernels before 5.14 do */
+    FAULT_LOSS,    /* of mapped pages that were made present the second half is gone at once */
+    FAULT_STALL,   /* a read, or a request for mapped pages, does not return before faults_disarm() */
+    FAULT_SUBMIT,  /* io_uring takes nothing, for want of memory */
+    FAULT_RESULT,  /* one of its reads ends with EIO */
+    FAULT_REFUSED, /* or with EINVAL, as direct reads do that a file system does not do */
+    FAULT_BUFFER,  /* it registers no buffer, for want of memory that may be locked */
     /* Those that follow hold for every call. */
     FAULT_SUBMITS,
     FAULT_RESULTS,  /* every other of its reads ends with errno n, or is cut short if n is 0 */
     FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
     FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
     FAULT_BUFFERS,  /* of 5.12, where buffers cannot be registered one by one */
+    FAULT_DIRECT,   /* no file can be opened for direct reads: open() says EINVAL */
     FAULT_LEASE     /* no lease on a file is given, and errno n is why */
 } fault;
 

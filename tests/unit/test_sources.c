@@ -320,6 +320,37 @@ static void a_ring_that_fails_is_replaced(void **state)
 }
 #endif
 
+/* As some file systems of networks and FUSE cannot: they say so at once, or at the first read. */
+static void what_cannot_be_read_directly_is_read_otherwise(void **state)
+{
+    (void)state;
+    static const struct {
+        fault kind;
+        uint64_t n;
+        const char *fallback;
+    } cases[] = {
+        {FAULT_DIRECT, 0, "no direct reads on this file system"},
+        {FAULT_OPEN, 3,
+         "too few descriptors for direct reads"}, /* after the checkpoint's, and the load's own */
+        {FAULT_REFUSED, 2, "direct reads are refused here"},
+    };
+    outcome plain = told(LDS_IO_READ, false), usual = told(LDS_IO_DIRECT, false);
+    bool can_refuse =
+        !strcmp(usual.stats.source, "direct") && !usual.stats.fallback; /* where there is a ring */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases && (!i || can_refuse); i++) {
+        faults_inject(cases[i].kind, cases[i].n);
+        outcome o = told(LDS_IO_DIRECT, false);
+        assert_true(faults_disarm());
+        assert_string_not_equal(o.stats.source, "direct");
+        if (can_refuse)
+            assert_string_equal(o.stats.fallback, cases[i].fallback);
+        check_same(&o, &plain);
+        forget(&o);
+    }
+    forget(&usual);
+    forget(&plain);
+}
+
 /* A kernel of before 4.14, and a file system that cannot tell: what is not known to be there is read by threads. */
 static void reads_that_would_wait_are_handed_over(void **state)
 {
@@ -490,6 +521,7 @@ int main(void)
         cmocka_unit_test(buffers_that_cannot_be_registered_are_read_into),
         cmocka_unit_test(a_ring_that_fails_is_replaced),
 #endif
+        cmocka_unit_test(what_cannot_be_read_directly_is_read_otherwise),
         cmocka_unit_test(reads_that_would_wait_are_handed_over),
         cmocka_unit_test(reads_that_fail_fail_the_load),
         cmocka_unit_test(reads_in_pieces_are_put_together),
