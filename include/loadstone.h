@@ -823,13 +823,13 @@ typedef struct lds_load_options {
     uint64_t cache_nbytes;
     lds_trace *trace; /* notes when each thread did what; default NULL */
     /*
-     * Leave in the page cache what was read through it, and read through it. Default false: what was not there
-     * before is let go of, and what was stays.
+     * Leave in the page cache what was read through it, and read through it, unless io is LDS_IO_DIRECT. Default
+     * false: what was not there before is let go of, and what was stays.
      */
     bool keep_cache;
     /*
      * First ask the kernel to read everything into the page cache, unless it is larger than the memory that is
-     * free; of use with lazy, and to loads that follow. Implies keep_cache. Default false.
+     * free, or io is LDS_IO_DIRECT; of use with lazy, and to loads that follow. Implies keep_cache. Default false.
      */
     bool prefetch;
 } lds_load_options;

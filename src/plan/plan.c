@@ -196,10 +196,12 @@ static void settle_cache(placer *pl)
     uint64_t memory_nbytes =
         nbytes < ALWAYS_FREE_NBYTES ? UINT64_MAX : lds_memory_available_in("", &by_cgroup);
     plan->is_lazy = pl->options->lazy;
-    plan->is_prefetched = pl->options->prefetch && nbytes <= memory_nbytes;
+    bool is_direct = pl->options->io == LDS_IO_DIRECT; /* all would be read a second time */
+    plan->is_prefetched = pl->options->prefetch && nbytes <= memory_nbytes && !is_direct;
     plan->keep_cache = pl->options->keep_cache || pl->options->prefetch;
     if (pl->options->prefetch && !plan->is_prefetched)
-        stats->fallback = "larger than free memory: not prefetched";
+        stats->fallback = is_direct ? "past the page cache, as asked: not prefetched"
+                                    : "larger than free memory: not prefetched";
     /* Pages made present beyond that would push out the first ones. */
     if (!plan->is_lazy && stats->mapped_nbytes > memory_nbytes) {
         plan->is_lazy = true;
