@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "src/load/sync.h"
@@ -76,12 +78,39 @@ static lds_status reserve(const lds_cache_write *w, lds_error *err)
     return LDS_OK;
 }
 
+/* Not the mode alone: an access control list may keep out whom the mode lets in. */
+static bool allows_everybody(const char *path, mode_t bits)
+{
+    struct stat st;
+    if (stat(path, &st) || (st.st_mode & bits) != bits)
+        return false;
+    return getxattr(path, "system.posix_acl_access", NULL, 0) < 0 &&
+           (errno == ENODATA || errno == EOPNOTSUPP);
+}
+
+/*
+ * May everybody open the file, by the path that the kernel has of it? Links that led to it do not matter. Whom a
+ * mode gives less than others, as a group may be, is one of everybody. If in doubt: no.
+ */
+static bool is_open_to_everybody(int fd)
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    char *path = realpath(link, NULL);
+    bool may = path && allows_everybody(path, S_IRUSR | S_IRGRP | S_IROTH);
+    for (char *slash; may && (slash = strrchr(path, '/'));) {
+        *slash = 0;
+        may = allows_everybody(slash == path ? "/" : path, S_IXUSR | S_IXGRP | S_IXOTH);
+    }
+    free(path);
+    return may;
+}
+
 /* Everybody may read an entry if everybody may read what it was made of. */
 static bool is_public(const lds_plan *plan)
 {
-    struct stat st;
     for (size_t f = 0; f < plan->checkpoint->n_files; f++)
-        if (fstat(plan->checkpoint->files[f].fd, &st) || !(st.st_mode & S_IROTH))
+        if (!is_open_to_everybody(plan->checkpoint->files[f].fd))
             return false;
     return true;
 }

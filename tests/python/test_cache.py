@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -287,15 +288,75 @@ def test_no_folder_of_the_users_own(loadstone, model, tmp_path):
     assert len(entries(home / ".cache" / "loadstone")) == 1
 
 
-def test_who_may_read_an_entry(loadstone, model, tmp_path):
+@pytest.fixture
+def open_model(model):
+    """One in a folder that everybody can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "models" / "model.safetensors"
+        path.parent.mkdir()
+        shutil.copy(model, path)
+        path.chmod(0o644)
+        for parent in (path.parent, path.parent.parent):
+            parent.chmod(0o755)
+        if any(parent.stat().st_mode & 0o111 != 0o111 for parent in path.resolve().parents):
+            pytest.skip("there is no folder here that everybody can reach")
+        yield path
+
+
+def mode_of_entry(loadstone, model: Path, cache: Path) -> int:
+    loadstone("load", model, "-d", "f32", f"--cache={cache}", preexec_fn=lambda: os.umask(0))
+    (entry,) = entries(cache)
+    mode = stat.S_IMODE(entry.stat().st_mode)
+    entry.unlink()
+    return mode
+
+
+def test_who_may_read_an_entry(loadstone, open_model, tmp_path):
     """Everybody if they may read all of its source; folders that are made for it are the user's alone."""
-    for mode, expected in ((0o644, 0o644), (0o640, 0o600), (0o600, 0o600)):
-        model.chmod(mode)
+    for mode, expected in ((0o644, 0o644), (0o604, 0o600), (0o640, 0o600), (0o600, 0o600)):
+        open_model.chmod(mode)
         cache = tmp_path / f"{mode:o}" / "cache"
-        loadstone("load", model, "-d", "f32", f"--cache={cache}", preexec_fn=lambda: os.umask(0))
-        (entry,) = entries(cache)
-        assert stat.S_IMODE(entry.stat().st_mode) == expected
+        assert mode_of_entry(loadstone, open_model, cache) == expected
         assert [stat.S_IMODE(path.stat().st_mode) for path in (cache, cache.parent)] == [0o700] * 2
+
+
+def test_who_may_read_an_entry_of_a_closed_folder(loadstone, open_model, tmp_path):
+    """Whoever cannot reach the source may not read the entry, whatever the source's own mode says."""
+    cache, folder = tmp_path / "cache", open_model.parent
+    for closed in (folder, folder.parent):
+        for mode, expected in ((0o711, 0o644), (0o710, 0o600), (0o701, 0o600), (0o744, 0o600)):
+            closed.chmod(mode)
+            assert mode_of_entry(loadstone, open_model, cache) == expected
+        closed.chmod(0o755)
+
+
+def test_who_may_read_an_entry_of_a_link(loadstone, open_model, tmp_path):
+    """What the link leads to counts, and not where the link is."""
+    cache, away, link = tmp_path / "cache", open_model.parent.parent / "away", tmp_path / "link.safetensors"
+    link.symlink_to(open_model)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert mode_of_entry(loadstone, link, cache) == 0o644
+    away.mkdir(mode=0o700)
+    real = open_model.rename(away / "real.safetensors")
+    open_model.symlink_to(real)
+    assert mode_of_entry(loadstone, open_model, cache) == 0o600
+
+
+def test_who_may_read_an_entry_of_a_listed_source(loadstone, open_model, tmp_path):
+    """An access control list may keep somebody out whom the mode lets in."""
+    read, execute, any_id = 4, 1, 0xFFFFFFFF
+    for path, allowed in ((open_model, read), (open_model.parent, read | execute)):
+        cache = tmp_path / "cache"
+        entry_kinds = [(1, 7, any_id), (2, 0, 1234), (4, allowed, any_id), (16, allowed, any_id)]
+        acl = struct.pack("<I", 2)
+        acl += b"".join(struct.pack("<HHI", *e) for e in [*entry_kinds, (32, allowed, any_id)])
+        try:
+            os.setxattr(path, "system.posix_acl_access", acl)
+        except OSError:
+            pytest.skip("there are no access control lists here")
+        assert mode_of_entry(loadstone, open_model, cache) == 0o600
+        os.removexattr(path, "system.posix_acl_access")
+        assert mode_of_entry(loadstone, open_model, cache) == 0o644
 
 
 def test_links_are_not_followed(loadstone, model, cache, tmp_path):
