@@ -818,7 +818,8 @@ typedef struct lds_load_options {
     const char *cache;
     /*
      * Most that the folder's entries may have together, whoever writes them. When a new one is there, those go
-     * that were used least recently; earlier only where the disk is full. Default 0: 64 GiB.
+     * that were used least recently; earlier only where the disk is full. Those that are being written may have
+     * as much once more. Default 0: 64 GiB.
      */
     uint64_t cache_nbytes;
     lds_trace *trace; /* notes when each thread did what; default NULL */

@@ -80,6 +80,19 @@ bool lds_cache_dir_trusts(const lds_cache_dir *dir, const struct stat *st)
     return !dir->is_everybodys || !st->st_uid || st->st_uid == geteuid();
 }
 
+/* Whoever holds the lock has it for moments, unless it was stopped: that is no reason to wait for long. */
+void lds_cache_dir_lock(const lds_cache_dir *dir)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    for (int i = 0; i < 200 && flock(dir->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK; i++)
+        nanosleep(&pause, NULL);
+}
+
+void lds_cache_dir_unlock(const lds_cache_dir *dir)
+{
+    flock(dir->fd, LOCK_UN);
+}
+
 /* ------------------------------------------------------------------------------------------------------- */
 
 static void make_name(char name[static LDS_CACHE_NAME_SIZE], const char *key, const char *ending)
@@ -205,28 +218,19 @@ lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *d
             close(fd);
         return lds_fail_errno(err, LDS_ERR_IO, why, "cannot be listed");
     }
+    struct stat st;
     lds_status status = LDS_OK;
     for (struct dirent *e; !status && (e = readdir(folder));) {
         if (has_name(e->d_name, suffix))
             status = note(list, dir, e->d_name, err);
-        else if (clean && has_name(e->d_name, temporary_suffix))
-            remove_stale(dir, e->d_name);
+        else if (clean && has_name(e->d_name, temporary_suffix) && !remove_stale(dir, e->d_name) &&
+                 errno == EWOULDBLOCK && is_file(&st, dir, e->d_name))
+            list->unfinished_nbytes += (uint64_t)st.st_size;
     }
     closedir(folder);
     if (!status && list->n)
         qsort(list->data, list->n, sizeof *list->data, compare_used);
     return status;
-}
-
-/*
- * Of those that evict at once each might spare its own entry and remove the other's. Whoever holds the lock
- * has it for moments, unless it was stopped: that is no reason to wait for long.
- */
-static void lock_folder(const lds_cache_dir *dir)
-{
-    const struct timespec pause = {.tv_nsec = 5000000};
-    for (int i = 0; i < 200 && flock(dir->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK; i++)
-        nanosleep(&pause, NULL);
 }
 
 /* Returns how much went. */
@@ -244,32 +248,61 @@ static uint64_t remove_oldest(const lds_cache_dir *dir, const lds_cache_found_li
     return list->nbytes - left;
 }
 
-lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
-                           uint64_t *removed_nbytes, lds_error *err)
+static lds_status evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
+                        uint64_t *removed_nbytes, lds_error *err)
 {
     lds_cache_found_list list = {0};
-    lock_folder(dir);
     lds_status status = lds_cache_find_all(&list, dir, true, err);
     *removed_nbytes = status ? 0 : remove_oldest(dir, &list, keep_nbytes, spared);
-    flock(dir->fd, LOCK_UN);
     free(list.data);
     return status;
 }
 
+lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
+                           lds_error *err)
+{
+    lds_cache_dir_lock(dir);
+    lds_status status = evict(dir, keep_nbytes, NULL, removed_nbytes, err);
+    lds_cache_dir_unlock(dir);
+    return status;
+}
+
+lds_status lds_cache_count_unfinished(uint64_t *nbytes, const lds_cache_dir *dir, lds_error *err)
+{
+    lds_cache_found_list list = {0};
+    lds_status status = lds_cache_find_all(&list, dir, true, err);
+    *nbytes = list.unfinished_nbytes;
+    free(list.data);
+    return status;
+}
+
+static lds_status give_name(const lds_cache_dir *dir, const char *temporary, const char *name, lds_error *err)
+{
+    if (!renameat(dir->fd, temporary, dir->fd, name))
+        return LDS_OK;
+    lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name");
+    unlinkat(dir->fd, temporary, 0);
+    return LDS_ERR_IO;
+}
+
+/*
+ * Of those that evict at once each might spare its own entry and remove the other's; and who begins to write must not
+ * find the place of this one free before that of those that go is.
+ */
 lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err)
 {
     uint64_t removed_nbytes;
     char temporary[LDS_CACHE_NAME_SIZE], name[LDS_CACHE_NAME_SIZE];
     make_name(temporary, key, temporary_suffix);
     make_name(name, key, suffix);
-    if (renameat(dir->fd, temporary, dir->fd, name)) {
-        lds_fail_errno(err, LDS_ERR_IO, errno, "cannot be given its name");
-        unlinkat(dir->fd, temporary, 0);
-        return LDS_ERR_IO;
+    lds_cache_dir_lock(dir);
+    lds_status status = give_name(dir, temporary, name, err);
+    if (!status) {
+        status = evict(dir, max_nbytes, name, &removed_nbytes, err);
+        if (status)
+            unlinkat(dir->fd, name, 0);
     }
-    lds_status status = lds_cache_evict(dir, max_nbytes, name, &removed_nbytes, err);
-    if (status)
-        unlinkat(dir->fd, name, 0);
+    lds_cache_dir_unlock(dir);
     return status;
 }
 

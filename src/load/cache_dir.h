@@ -30,6 +30,13 @@ bool lds_cache_dir_trusts(const lds_cache_dir *dir, const struct stat *st);
 lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const char *key, lds_error *err);
 
 /*
+ * Be alone with the folder, among those who ask for it; but nobody waits for long. Until lds_cache_dir_unlock() or
+ * lds_cache_dir_close().
+ */
+void lds_cache_dir_lock(const lds_cache_dir *dir);
+void lds_cache_dir_unlock(const lds_cache_dir *dir);
+
+/*
  * A new file that is to become the entry of a key, and that nobody else has: an open descriptor, with a lock
  * that says that its writer is alive. Whoever may write to it, all or only the user may read it. -1 with
  * errno on failure, EWOULDBLOCK if another writer of the key is alive. Ended by publishing or removing it,
@@ -38,15 +45,15 @@ lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const cha
 int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public);
 void lds_cache_remove(const lds_cache_dir *dir, const char *key);
 
+/* That such files have whose writers are alive. */
+lds_status lds_cache_count_unfinished(uint64_t *nbytes, const lds_cache_dir *dir, lds_error *err);
+
 /* Give it its name, in the place of what may have it, and then evict others. On failure it is removed. */
 lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err);
 
-/*
- * Remove what was used least recently until at most keep_nbytes are left, but not the file of the name
- * spared, which may be NULL. *removed_nbytes is how much went.
- */
-lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
-                           uint64_t *removed_nbytes, lds_error *err);
+/* Remove what was used least recently until at most keep_nbytes are left. *removed_nbytes is how much went. */
+lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
+                           lds_error *err);
 
 /* That the folder's disk has. */
 uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
@@ -63,7 +70,8 @@ typedef struct lds_cache_found {
 typedef struct lds_cache_found_list {
     lds_cache_found *data;
     size_t n, capacity;
-    uint64_t nbytes; /* of all */
+    uint64_t nbytes;            /* of all */
+    uint64_t unfinished_nbytes; /* of files that are being written; found if clean */
 } lds_cache_found_list;
 
 /*

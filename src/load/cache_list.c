@@ -104,7 +104,7 @@ lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes, uint64_t *remov
     uint64_t removed = 0;
     lds_status status = open_folder(&folder, &is_there, dir, err);
     if (is_there)
-        status = lds_cache_evict(&folder, keep_nbytes, NULL, &removed, err);
+        status = lds_cache_evict(&folder, keep_nbytes, &removed, err);
     if (is_there && status)
         lds_error_context(err, status, folder.path, NULL);
     lds_cache_dir_close(&folder);

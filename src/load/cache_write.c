@@ -59,7 +59,8 @@ static int set_aside(const lds_cache_write *w)
     int why = errno;
     if (why == EOPNOTSUPP || why == ENOSYS)
         return lds_cache_free_nbytes(w->dir) < w->header.end ? ENOSPC : 0;
-    (void)!ftruncate(w->fd, 0); /* what was set aside before there was no more */
+    /* What was set aside before there was no more; others go on counting the whole. */
+    (void)!(ftruncate(w->fd, 0) || ftruncate(w->fd, (off_t)w->header.end));
     return why;
 }
 
@@ -115,18 +116,41 @@ static bool is_public(const lds_plan *plan)
     return true;
 }
 
+static lds_status create(lds_cache_write *w, bool is_public, lds_error *err)
+{
+    w->fd = lds_cache_create(w->dir, w->key, is_public);
+    if (w->fd < 0 && errno == EWOULDBLOCK)
+        return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
+    return w->fd < 0 ? fail_write(errno, err) : LDS_OK;
+}
+
+/*
+ * Have what is written at a time keep to the cap, too. The file gets its size at once, since that is what others
+ * count: to set room aside may take longer than they should wait.
+ */
+static lds_status take_place(lds_cache_write *w, bool is_public, lds_error *err)
+{
+    uint64_t whole = w->header.end, others;
+    LDS_TRY(create(w, is_public, err));
+    LDS_TRY(lds_cache_count_unfinished(&others, w->dir, err));
+    if (others > w->max_nbytes - whole)
+        return lds_fail(err, LDS_ERR_MEMORY,
+                        "may have %" PRIu64 " bytes; others are writing %" PRIu64 ", and this needs %" PRIu64,
+                        w->max_nbytes, others, whole);
+    return ftruncate(w->fd, (off_t)whole) ? fail_write(errno, err) : LDS_OK;
+}
+
 static lds_status begin(lds_cache_write *w, const lds_plan *plan, lds_error *err)
 {
     LDS_TRY(lds_cache_header_compose(&w->header, plan, w->key, err));
     if (w->header.end > w->max_nbytes)
         return lds_fail(err, LDS_ERR_MEMORY, "may have %" PRIu64 " bytes, and this needs %" PRIu64,
                         w->max_nbytes, w->header.end);
-    w->fd = lds_cache_create(w->dir, w->key, is_public(plan));
-    if (w->fd < 0 && errno == EWOULDBLOCK)
-        return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
-    if (w->fd < 0)
-        return fail_write(errno, err);
-    return reserve(w, err);
+    bool may_all = is_public(plan);
+    lds_cache_dir_lock(w->dir);
+    lds_status status = take_place(w, may_all, err);
+    lds_cache_dir_unlock(w->dir);
+    return status ? status : reserve(w, err);
 }
 
 lds_status lds_cache_write_begin(lds_cache_write **write, const lds_cache_dir *dir, const char *key,

@@ -24,6 +24,7 @@ static lds_checkpoint *checkpoint;
 
 static _Atomic enum {
     NONE,
+    FTRUNCATE,
     FALLOCATE,
     PWRITE,
     FSYNC,
@@ -47,6 +48,8 @@ static bool fails(int which)
     return true;
 }
 
+int __real_ftruncate64(int fd, off_t nbytes);
+int __wrap_ftruncate64(int fd, off_t nbytes);
 int __real_fallocate64(int fd, int mode, off_t offset, off_t nbytes);
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes);
 ssize_t __real_pwrite64(int fd, const void *data, size_t nbytes, off_t offset);
@@ -61,6 +64,11 @@ int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
 uint64_t __wrap_lds_memory_available_in(const char *root, bool *by_cgroup);
+
+int __wrap_ftruncate64(int fd, off_t nbytes)
+{
+    return fails(FTRUNCATE) ? -1 : __real_ftruncate64(fd, nbytes);
+}
 
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t nbytes)
 {
@@ -239,13 +247,14 @@ static void whatever_fails_there_is_no_half_entry(void **state)
     (void)state;
     char what[256], expected[8192];
     static const char *const messages[N_FAILURES] = {
+        [FTRUNCATE] = "cannot be written to: No space left on device",
         [FALLOCATE] = "has no room for 0.00 GB: No space left on device",
         [PWRITE] = "cannot be written to: No space left on device",
         [FSYNC] = "cannot be written to: No space left on device",
         [RENAMEAT] = "cannot be given its name: No space left on device",
         [FLOCK] = "cannot be written to: No space left on device",
     };
-    for (int which = FALLOCATE; which <= FLOCK; which++) {
+    for (int which = FTRUNCATE; which <= FLOCK; which++) {
         clear();
         failure = (unsigned)which;
         fails_with = ENOSPC;
@@ -579,7 +588,9 @@ static void a_writer_that_is_killed_leaves_no_half_entry(void **state)
         int call, n;
         size_t n_entries, n_others; /* left: a temporary file */
     } moments[] = {
-        {FLOCK, 1, 0, 1},     /* the file is empty, and nobody's */
+        {FLOCK, 1, 0, 0},     /* it has no file yet */
+        {FLOCK, 2, 0, 1},     /* the file is empty, and nobody's */
+        {FTRUNCATE, 1, 0, 1}, /* it is empty still */
         {FALLOCATE, 1, 0, 1}, /* nothing is written yet */
         {PWRITE, 1, 0, 1},    /* all of it is of the data, */
         {PWRITE, 13, 0, 1},   /* but for the last, */
