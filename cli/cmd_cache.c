@@ -16,6 +16,24 @@ static void put_time(output *out, int64_t seconds)
                    parts.tm_hour, parts.tm_min);
 }
 
+static uint64_t put_unfinished(table *t, const lds_cache_list *list)
+{
+    uint64_t nbytes = 0;
+    for (size_t i = 0; i < lds_cache_list_n_unfinished(list); i++) {
+        lds_cache_unfinished file = {.struct_size = sizeof file};
+        lds_cache_list_get_unfinished(list, i, &file);
+        put_text(&t->text, file.is_being_written ? "being written" : "left unfinished");
+        table_end_cell(t);
+        put_size(&t->text, file.nbytes);
+        table_end_cell(t);
+        table_end_cell(t);
+        put_name(&t->text, file.path);
+        table_end_cell(t);
+        nbytes += file.nbytes;
+    }
+    return nbytes;
+}
+
 static void put_entries(output *out, const lds_cache_list *list)
 {
     uint64_t nbytes = 0;
@@ -35,11 +53,35 @@ static void put_entries(output *out, const lds_cache_list *list)
         table_end_cell(&t);
         nbytes += entry.nbytes;
     }
+    uint64_t unfinished_nbytes = put_unfinished(&t, list);
     table_put(out, &t, 0);
     put_count(out, n);
     put_text(out, n == 1 ? " entry, " : " entries, ");
     put_size(out, nbytes);
+    if (lds_cache_list_n_unfinished(list)) {
+        put_text(out, "; ");
+        put_count(out, lds_cache_list_n_unfinished(list));
+        put_text(out, " unfinished, ");
+        put_size(out, unfinished_nbytes);
+    }
     put_text(out, "\n");
+}
+
+static void put_unfinished_json(json_writer *json, const lds_cache_list *list)
+{
+    json_key(json, "unfinished");
+    json_array(json);
+    for (size_t i = 0; i < lds_cache_list_n_unfinished(list); i++) {
+        lds_cache_unfinished file = {.struct_size = sizeof file};
+        lds_cache_list_get_unfinished(list, i, &file);
+        json_line(json);
+        json_object(json);
+        json_field_string(json, "path", file.path);
+        json_field_u64(json, "bytes", file.nbytes);
+        json_field_bool(json, "being_written", file.is_being_written);
+        json_object_end(json);
+    }
+    json_array_end(json);
 }
 
 static void put_entries_json(output *out, const lds_cache_list *list)
@@ -61,6 +103,7 @@ static void put_entries_json(output *out, const lds_cache_list *list)
         json_object_end(&json);
     }
     json_array_end(&json);
+    put_unfinished_json(&json, list);
     json_object_end(&json);
     put_text(out, "\n");
 }

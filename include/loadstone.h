@@ -1001,8 +1001,16 @@ typedef struct lds_cache_entry {
     int64_t used_seconds; /* when it was used last, in seconds since 1970 */
 } lds_cache_entry;
 
+/* A file that is to become an entry, and has no header yet. */
+typedef struct lds_cache_unfinished {
+    size_t struct_size;
+    const char *path;
+    uint64_t nbytes;       /* that the entry is to have */
+    bool is_being_written; /* or the user may not look; else nobody will finish it */
+} lds_cache_unfinished;
+
 /*
- * List the entries of a folder, NULL or "" for the user's own; no such folder is an empty one. On failure *list
+ * List what is in a folder, NULL or "" for the user's own; no such folder is an empty one. On failure *list
  * is NULL: LDS_ERR_IO, LDS_ERR_NOT_FOUND if the user has none, LDS_ERR_MEMORY.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_cache_list_new(lds_cache_list **list, const char *dir, lds_error *err);
@@ -1011,12 +1019,17 @@ LDS_API LDS_MUST_CHECK lds_status lds_cache_list_new(lds_cache_list **list, cons
 LDS_API size_t lds_cache_list_n_entries(const lds_cache_list *list);
 LDS_API void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_cache_entry *entry);
 
+/* What is unfinished, in no order. i is less than the count; file->struct_size must be set. */
+LDS_API size_t lds_cache_list_n_unfinished(const lds_cache_list *list);
+LDS_API void lds_cache_list_get_unfinished(const lds_cache_list *list, size_t i, lds_cache_unfinished *file);
+
 LDS_API void lds_cache_list_free(lds_cache_list *list);
 
 /*
- * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. dir, and the errors, are
- * those of lds_cache_list_new. Processes that have an entry mapped keep it. *removed_nbytes, unless it is NULL, is
- * how much went, on failure 0. Any process may use the folder meanwhile, for other files, too: those stay.
+ * Remove what was used least recently until at most keep_nbytes are left; 0 removes all. What is unfinished goes if
+ * nobody is writing it, whatever keep_nbytes is. dir, and the errors, are those of lds_cache_list_new. Processes that
+ * have an entry mapped keep it. *removed_nbytes, unless it is NULL, is how much went of both, on failure 0. Any
+ * process may use the folder meanwhile, for other files, too: those stay.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_cache_trim(const char *dir, uint64_t keep_nbytes,
                                                  uint64_t *removed_nbytes, lds_error *err);

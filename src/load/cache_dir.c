@@ -123,28 +123,44 @@ lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const cha
     return lds_format_string(path, err, "%s/%s", dir->path, name);
 }
 
-/*
- * Remove a temporary file whose writer is gone; false with errno if that cannot be, EWOULDBLOCK if it is not
- * gone. Who has the lock of what a name leads to is alone with the name, but it may have led to something
- * else before.
- */
-static bool remove_stale(const lds_cache_dir *dir, const char *name)
+static int open_temporary(const lds_cache_dir *dir, const char *name)
 {
-    struct stat locked, named;
     const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     int fd = openat(dir->fd, name, O_RDWR | flags); /* as NFS wants it for a lock */
-    if (fd < 0 && errno == EACCES)
-        fd = openat(dir->fd, name, O_RDONLY | flags);
+    return fd < 0 && errno == EACCES ? openat(dir->fd, name, O_RDONLY | flags) : fd;
+}
+
+/*
+ * Remove a temporary file whose writer is gone, and add its size; false with errno if that cannot be, EWOULDBLOCK if it
+ * is not gone. Who has the lock of what a name leads to is alone with the name, but it may have led to something else
+ * before.
+ */
+static bool remove_stale(const lds_cache_dir *dir, const char *name, uint64_t *removed_nbytes)
+{
+    struct stat locked, named;
+    int fd = open_temporary(dir, name);
     if (fd < 0)
         return errno == ENOENT;
     bool is_done = !flock(fd, LOCK_EX | LOCK_NB);
     if (is_done && !fstat(fd, &locked) && !fstatat(dir->fd, name, &named, AT_SYMLINK_NOFOLLOW) &&
-        locked.st_ino == named.st_ino)
+        locked.st_ino == named.st_ino) {
         is_done = !unlinkat(dir->fd, name, 0);
+        *removed_nbytes += is_done ? (uint64_t)locked.st_size : 0;
+    }
     int why = errno;
     close(fd);
     errno = why;
     return is_done;
+}
+
+static lds_cache_writer writer_of(const lds_cache_dir *dir, const char *name)
+{
+    int fd = open_temporary(dir, name);
+    if (fd < 0)
+        return LDS_CACHE_WRITER_UNKNOWN;
+    bool is_alive = flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+    close(fd);
+    return is_alive ? LDS_CACHE_WRITER_ALIVE : LDS_CACHE_WRITER_GONE;
 }
 
 /* -1 with errno, EEXIST also for a file that was taken for a stale one before it was locked. */
@@ -167,11 +183,12 @@ static int create_locked(const lds_cache_dir *dir, const char *name, mode_t mode
 int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public)
 {
     int fd;
+    uint64_t removed_nbytes = 0;
     char name[LDS_CACHE_NAME_SIZE];
     make_name(name, key, temporary_suffix);
     do
         fd = create_locked(dir, name, is_public ? 0644 : 0600);
-    while (fd < 0 && errno == EEXIST && remove_stale(dir, name));
+    while (fd < 0 && errno == EEXIST && remove_stale(dir, name, &removed_nbytes));
     return fd;
 }
 
@@ -184,18 +201,30 @@ void lds_cache_remove(const lds_cache_dir *dir, const char *key)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
-static lds_status note(lds_cache_found_list *list, const lds_cache_dir *dir, const char *name, lds_error *err)
+static lds_status note(lds_cache_found_list *list, const lds_cache_dir *dir, const char *name,
+                       lds_cache_writer writer, lds_error *err)
 {
     struct stat st;
     if (!is_file(&st, dir, name))
         return LDS_OK;
     LDS_TRY(lds_grow(&list->data, &list->capacity, list->n + 1, sizeof *list->data, err));
     lds_cache_found *f = &list->data[list->n++];
-    memcpy(f->name, name, sizeof f->name); /* has_name() has seen that it fits */
-    f->nbytes = (uint64_t)st.st_size;
-    f->used = st.st_atim;
+    *f = (lds_cache_found){.nbytes = (uint64_t)st.st_size, .used = st.st_atim, .writer = writer};
+    memcpy(f->name, name, strlen(name) + 1); /* has_name() has seen that it fits */
     list->nbytes += f->nbytes;
     return LDS_OK;
+}
+
+static lds_status note_file(lds_cache_content *content, const lds_cache_dir *dir, const char *name,
+                            bool clean, lds_error *err)
+{
+    if (has_name(name, suffix))
+        return note(&content->entries, dir, name, LDS_CACHE_WRITER_GONE, err);
+    if (!has_name(name, temporary_suffix))
+        return LDS_OK;
+    if (clean && remove_stale(dir, name, &content->removed_nbytes))
+        return LDS_OK;
+    return note(&content->unfinished, dir, name, writer_of(dir, name), err);
 }
 
 static int compare_used(const void *a, const void *b)
@@ -207,9 +236,10 @@ static int compare_used(const void *a, const void *b)
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
-lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *dir, bool clean,
-                              lds_error *err)
+lds_status lds_cache_content_init(lds_cache_content *content, const lds_cache_dir *dir, bool clean,
+                                  lds_error *err)
 {
+    *content = (lds_cache_content){0};
     int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     if (!folder) {
@@ -218,19 +248,20 @@ lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *d
             close(fd);
         return lds_fail_errno(err, LDS_ERR_IO, why, "cannot be listed");
     }
-    struct stat st;
     lds_status status = LDS_OK;
-    for (struct dirent *e; !status && (e = readdir(folder));) {
-        if (has_name(e->d_name, suffix))
-            status = note(list, dir, e->d_name, err);
-        else if (clean && has_name(e->d_name, temporary_suffix) && !remove_stale(dir, e->d_name) &&
-                 errno == EWOULDBLOCK && is_file(&st, dir, e->d_name))
-            list->unfinished_nbytes += (uint64_t)st.st_size;
-    }
+    for (struct dirent *e; !status && (e = readdir(folder));)
+        status = note_file(content, dir, e->d_name, clean, err);
     closedir(folder);
-    if (!status && list->n)
-        qsort(list->data, list->n, sizeof *list->data, compare_used);
+    lds_cache_found_list *entries = &content->entries;
+    if (!status && entries->n)
+        qsort(entries->data, entries->n, sizeof *entries->data, compare_used);
     return status;
+}
+
+void lds_cache_content_destroy(lds_cache_content *content)
+{
+    free(content->entries.data);
+    free(content->unfinished.data);
 }
 
 /* Returns how much went. */
@@ -251,10 +282,12 @@ static uint64_t remove_oldest(const lds_cache_dir *dir, const lds_cache_found_li
 static lds_status evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,
                         uint64_t *removed_nbytes, lds_error *err)
 {
-    lds_cache_found_list list = {0};
-    lds_status status = lds_cache_find_all(&list, dir, true, err);
-    *removed_nbytes = status ? 0 : remove_oldest(dir, &list, keep_nbytes, spared);
-    free(list.data);
+    lds_cache_content content;
+    *removed_nbytes = 0;
+    lds_status status = lds_cache_content_init(&content, dir, true, err);
+    if (!status)
+        *removed_nbytes = content.removed_nbytes + remove_oldest(dir, &content.entries, keep_nbytes, spared);
+    lds_cache_content_destroy(&content);
     return status;
 }
 
@@ -269,10 +302,13 @@ lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint6
 
 lds_status lds_cache_count_unfinished(uint64_t *nbytes, const lds_cache_dir *dir, lds_error *err)
 {
-    lds_cache_found_list list = {0};
-    lds_status status = lds_cache_find_all(&list, dir, true, err);
-    *nbytes = list.unfinished_nbytes;
-    free(list.data);
+    lds_cache_content content;
+    *nbytes = 0;
+    lds_status status = lds_cache_content_init(&content, dir, true, err);
+    for (size_t i = 0; i < content.unfinished.n; i++)
+        if (content.unfinished.data[i].writer == LDS_CACHE_WRITER_ALIVE)
+            *nbytes += content.unfinished.data[i].nbytes;
+    lds_cache_content_destroy(&content);
     return status;
 }
 
@@ -314,15 +350,16 @@ uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir)
 
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes)
 {
-    lds_cache_found_list list = {0};
+    lds_cache_content content;
     uint64_t room = lds_cache_free_nbytes(dir), removed = 0;
-    if (room >= nbytes || lds_cache_find_all(&list, dir, true, NULL)) {
-        free(list.data);
+    if (room >= nbytes)
         return false;
+    const lds_cache_found_list *list = &content.entries;
+    if (!lds_cache_content_init(&content, dir, true, NULL)) {
+        for (size_t i = 0; i < list->n && list->nbytes - removed > keep_nbytes; i++)
+            removed += list->data[i].nbytes;
+        removed = removed < nbytes - room ? 0 : remove_oldest(dir, list, keep_nbytes, NULL);
     }
-    for (size_t i = 0; i < list.n && list.nbytes - removed > keep_nbytes; i++)
-        removed += list.data[i].nbytes;
-    removed = removed < nbytes - room ? 0 : remove_oldest(dir, &list, keep_nbytes, NULL);
-    free(list.data);
+    lds_cache_content_destroy(&content);
     return removed;
 }

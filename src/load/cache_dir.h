@@ -45,13 +45,16 @@ void lds_cache_dir_unlock(const lds_cache_dir *dir);
 int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public);
 void lds_cache_remove(const lds_cache_dir *dir, const char *key);
 
-/* That such files have whose writers are alive. */
+/* What is unfinished and being written has. What writers have left that are gone is removed. */
 lds_status lds_cache_count_unfinished(uint64_t *nbytes, const lds_cache_dir *dir, lds_error *err);
 
 /* Give it its name, in the place of what may have it, and then evict others. On failure it is removed. */
 lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err);
 
-/* Remove what was used least recently until at most keep_nbytes are left. *removed_nbytes is how much went. */
+/*
+ * Remove what writers have left that are gone, and what was used least recently until at most keep_nbytes are left.
+ * *removed_nbytes is how much went.
+ */
 lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
                            lds_error *err);
 
@@ -61,24 +64,35 @@ uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
 /* Remove the same if the disk has room for nbytes then, and has not before. True if entries went. */
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes);
 
+/* Of a file that is not an entry yet. */
+typedef enum lds_cache_writer {
+    LDS_CACHE_WRITER_GONE,
+    LDS_CACHE_WRITER_ALIVE,
+    LDS_CACHE_WRITER_UNKNOWN /* the user may not open the file */
+} lds_cache_writer;
+
 typedef struct lds_cache_found {
     char name[LDS_CACHE_NAME_SIZE];
     uint64_t nbytes;
     struct timespec used;
+    lds_cache_writer writer; /* of what is unfinished */
 } lds_cache_found;
 
 typedef struct lds_cache_found_list {
     lds_cache_found *data;
     size_t n, capacity;
-    uint64_t nbytes;            /* of all */
-    uint64_t unfinished_nbytes; /* of files that are being written; found if clean */
+    uint64_t nbytes; /* of all */
 } lds_cache_found_list;
 
-/*
- * The entries, the least recently used first. If clean, what writers have left that are gone is removed on
- * the way. *list starts zeroed; its data is freed by the caller in any case.
- */
-lds_status lds_cache_find_all(lds_cache_found_list *list, const lds_cache_dir *dir, bool clean,
-                              lds_error *err);
+typedef struct lds_cache_content {
+    lds_cache_found_list entries;    /* the least recently used first */
+    lds_cache_found_list unfinished; /* in no order */
+    uint64_t removed_nbytes;         /* of what writers had left that are gone */
+} lds_cache_content;
+
+/* Look what is there. If clean, what writers have left that are gone is removed on the way. Destroyed in any case. */
+lds_status lds_cache_content_init(lds_cache_content *content, const lds_cache_dir *dir, bool clean,
+                                  lds_error *err);
+void lds_cache_content_destroy(lds_cache_content *content);
 
 #endif

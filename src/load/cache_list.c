@@ -8,9 +8,16 @@ typedef struct listed {
     int64_t used_seconds;
 } listed;
 
+typedef struct listed_unfinished {
+    char *path;
+    uint64_t nbytes;
+    bool is_being_written;
+} listed_unfinished;
+
 struct lds_cache_list {
     listed *entries;
-    size_t n;
+    listed_unfinished *unfinished;
+    size_t n, n_unfinished;
 };
 
 /* What an entry says it was made from; one that cannot be read says nothing, and is listed all the same. */
@@ -25,21 +32,45 @@ static lds_status describe(listed *entry, lds_error *err)
     return status;
 }
 
+static lds_status list_entries(lds_cache_list *list, const lds_cache_dir *dir,
+                               const lds_cache_found_list *found, lds_error *err)
+{
+    LDS_TRY(lds_calloc(&list->entries, found->n, sizeof *list->entries, err));
+    for (size_t i = found->n; i-- > 0;) { /* the last that was used first */
+        listed *entry = &list->entries[list->n++];
+        entry->nbytes = found->data[i].nbytes;
+        entry->used_seconds = (int64_t)found->data[i].used.tv_sec;
+        LDS_TRY(lds_format_string(&entry->path, err, "%s/%s", dir->path, found->data[i].name));
+        LDS_TRY(describe(entry, err));
+    }
+    return LDS_OK;
+}
+
+static lds_status list_unfinished(lds_cache_list *list, const lds_cache_dir *dir,
+                                  const lds_cache_found_list *found, lds_error *err)
+{
+    LDS_TRY(lds_calloc(&list->unfinished, found->n, sizeof *list->unfinished, err));
+    for (size_t i = 0; i < found->n; i++) {
+        listed_unfinished *file = &list->unfinished[list->n_unfinished++];
+        file->nbytes = found->data[i].nbytes;
+        file->is_being_written = found->data[i].writer != LDS_CACHE_WRITER_GONE;
+        LDS_TRY(lds_format_string(&file->path, err, "%s/%s", dir->path, found->data[i].name));
+    }
+    return LDS_OK;
+}
+
+/* To look whether a writer is alive takes a file's lock for a moment, which one that begins should not see. */
 static lds_status fill_list(lds_cache_list *list, const lds_cache_dir *dir, lds_error *err)
 {
-    lds_cache_found_list all = {0};
-    lds_status status = lds_cache_find_all(&all, dir, false, err);
+    lds_cache_content content;
+    lds_cache_dir_lock(dir);
+    lds_status status = lds_cache_content_init(&content, dir, false, err);
+    lds_cache_dir_unlock(dir);
     if (!status)
-        status = lds_calloc(&list->entries, all.n, sizeof *list->entries, err);
-    for (size_t i = all.n; !status && i-- > 0;) { /* the last that was used first */
-        listed *entry = &list->entries[list->n++];
-        entry->nbytes = all.data[i].nbytes;
-        entry->used_seconds = (int64_t)all.data[i].used.tv_sec;
-        status = lds_format_string(&entry->path, err, "%s/%s", dir->path, all.data[i].name);
-        if (!status)
-            status = describe(entry, err);
-    }
-    free(all.data);
+        status = list_entries(list, dir, &content.entries, err);
+    if (!status)
+        status = list_unfinished(list, dir, &content.unfinished, err);
+    lds_cache_content_destroy(&content);
     return status;
 }
 
@@ -85,6 +116,18 @@ void lds_cache_list_get_entry(const lds_cache_list *list, size_t i, lds_cache_en
     lds_options_export(entry, entry->struct_size, &e, sizeof e);
 }
 
+size_t lds_cache_list_n_unfinished(const lds_cache_list *list)
+{
+    return list->n_unfinished;
+}
+
+void lds_cache_list_get_unfinished(const lds_cache_list *list, size_t i, lds_cache_unfinished *file)
+{
+    const listed_unfinished *l = &list->unfinished[i];
+    lds_cache_unfinished f = {sizeof f, l->path, l->nbytes, l->is_being_written};
+    lds_options_export(file, file->struct_size, &f, sizeof f);
+}
+
 void lds_cache_list_free(lds_cache_list *list)
 {
     if (!list)
@@ -93,7 +136,10 @@ void lds_cache_list_free(lds_cache_list *list)
         free(list->entries[i].path);
         free(list->entries[i].source);
     }
+    for (size_t i = 0; i < list->n_unfinished; i++)
+        free(list->unfinished[i].path);
     free(list->entries);
+    free(list->unfinished);
     free(list);
 }
 

@@ -183,6 +183,39 @@ def test_list_and_clear(loadstone, model, cache, tmp_path):
     assert "expected list or clear, found 'empty'" in done.stderr
 
 
+def test_what_is_unfinished_is_listed(loadstone, model, cache):
+    """What is being written, and what somebody has left who was: clear takes that away, and counts it."""
+    loadstone("load", model, "-d", "f32", f"--cache={cache}")
+    (entry,) = entries(cache)
+    left, busy = (cache / f"{digit * 32}.tmp" for digit in "01")
+    left.write_bytes(bytes(3000))
+    (cache / "other.tmp").write_bytes(bytes(5000))
+    with busy.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(4000)
+        found = loadstone.json("cache", "list", f"--cache={cache}")
+        assert [e["path"] for e in found["entries"]] == [str(entry)]
+        assert sorted(found["unfinished"], key=lambda u: u["path"]) == [
+            {"path": str(left), "bytes": 3000, "being_written": False},
+            {"path": str(busy), "bytes": 4000, "being_written": True},
+        ]
+        lines = loadstone("cache", "list", f"--cache={cache}").stdout.splitlines()
+        assert re.fullmatch(r"1 entry, .* kB; 2 unfinished, 7\.0 kB", lines[-1]), lines[-1]
+        assert re.split(r" {2,}", next(line for line in lines if str(left) in line)) == [
+            "left unfinished",
+            "3.0 kB",
+            str(left),
+        ]
+        assert any(line.startswith("being written ") and line.endswith(str(busy)) for line in lines)
+        assert loadstone.json("cache", "clear", f"--cache={cache}", "--cache-size=1GB") == {
+            "bytes_removed": 3000
+        }
+        size = entry.stat().st_size
+        assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": size}
+    assert loadstone("cache", "clear", f"--cache={cache}").stdout == "removed 4.0 kB\n"
+    assert [path.name for path in cache.iterdir()] == ["other.tmp"]
+
+
 def test_other_files_are_left_alone(loadstone, model, cache):
     """A folder that is used for other things, too: only names that the cache gives are its own."""
     key = "0123456789abcdef" * 2
@@ -197,7 +230,8 @@ def test_other_files_are_left_alone(loadstone, model, cache):
     assert loadstone.json("load", model, "-d", "f32", f"--cache={cache}")["cache"] == "stored"
     assert not any((cache / name).exists() for name in ours)
     (listed,) = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
-    assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": listed["bytes"]}
+    (cache / ours[0]).write_text("left")
+    assert loadstone.json("cache", "clear", f"--cache={cache}") == {"bytes_removed": listed["bytes"] + 4}
     assert {p.name for p in cache.iterdir()} == {*others, f"{'f' * 32}.safetensors"}
     assert all((cache / name).read_text() == "to be kept" for name in others)
 
@@ -367,7 +401,7 @@ def test_links_are_not_followed(loadstone, model, cache, tmp_path):
     elsewhere = entry.rename(tmp_path / "elsewhere")
     before = elsewhere.stat()
     entry.symlink_to(elsewhere)
-    assert loadstone.json("cache", "list", f"--cache={cache}") == {"entries": []}
+    assert loadstone.json("cache", "list", f"--cache={cache}") == {"entries": [], "unfinished": []}
     assert loadstone.json(*args)["cache"] == "stored"
     assert not entry.is_symlink() and elsewhere.stat() == before
     entry.unlink()

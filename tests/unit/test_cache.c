@@ -203,6 +203,22 @@ static size_t n_entries(void)
     return n;
 }
 
+/* Returns the size of what is there and no entry; each is to be written still, or not. */
+static uint64_t unfinished_nbytes(bool is_being_written)
+{
+    uint64_t nbytes = 0;
+    lds_cache_list *list;
+    assert_int_equal(lds_cache_list_new(&list, cache, NULL), LDS_OK);
+    for (size_t i = 0; i < lds_cache_list_n_unfinished(list); i++) {
+        lds_cache_unfinished file = {.struct_size = sizeof file};
+        lds_cache_list_get_unfinished(list, i, &file);
+        assert_int_equal(file.is_being_written, is_being_written);
+        nbytes += file.nbytes;
+    }
+    lds_cache_list_free(list);
+    return nbytes;
+}
+
 /* Entries and all else. */
 static size_t n_files(void)
 {
@@ -368,6 +384,7 @@ static void write_to_source(void)
 {
     const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
     assert_int_equal(n_files(), 1);
+    assert_true(unfinished_nbytes(true) > sizeof(float) * N);
     assert_int_equal(utimensat(AT_FDCWD, source, times, 0), 0);
 }
 
@@ -587,17 +604,18 @@ static void a_writer_that_is_killed_leaves_no_half_entry(void **state)
     static const struct {
         int call, n;
         size_t n_entries, n_others; /* left: a temporary file */
+        bool is_left;               /* it has the size of an entry */
     } moments[] = {
-        {FLOCK, 1, 0, 0},     /* it has no file yet */
-        {FLOCK, 2, 0, 1},     /* the file is empty, and nobody's */
-        {FTRUNCATE, 1, 0, 1}, /* it is empty still */
-        {FALLOCATE, 1, 0, 1}, /* nothing is written yet */
-        {PWRITE, 1, 0, 1},    /* all of it is of the data, */
-        {PWRITE, 13, 0, 1},   /* but for the last, */
-        {PWRITE, 14, 0, 1},   /* which is the header */
-        {FSYNC, 1, 0, 1},     /* of the file */
-        {RENAMEAT, 1, 0, 1},  /* it has its temporary name still */
-        {FSYNC, 2, 1, 0},     /* of the folder */
+        {FLOCK, 1, 0, 0, false},     /* it has no file yet */
+        {FLOCK, 2, 0, 1, false},     /* the file is empty, and nobody's */
+        {FTRUNCATE, 1, 0, 1, false}, /* it is empty still */
+        {FALLOCATE, 1, 0, 1, true},  /* nothing is written yet */
+        {PWRITE, 1, 0, 1, true},     /* all of it is of the data, */
+        {PWRITE, 13, 0, 1, true},    /* but for the last, */
+        {PWRITE, 14, 0, 1, true},    /* which is the header */
+        {FSYNC, 1, 0, 1, true},      /* of the file */
+        {RENAMEAT, 1, 0, 1, true},   /* it has its temporary name still */
+        {FSYNC, 2, 1, 0, false},     /* of the folder */
     };
     char what[256];
     for (size_t i = 0; i < sizeof moments / sizeof moments[0]; i++) {
@@ -605,6 +623,13 @@ static void a_writer_that_is_killed_leaves_no_half_entry(void **state)
         die_in(moments[i].call, moments[i].n);
         assert_int_equal(n_entries(), moments[i].n_entries);
         assert_int_equal(n_files(), moments[i].n_entries + moments[i].n_others);
+        uint64_t left_nbytes = unfinished_nbytes(false), removed_nbytes;
+        assert_int_equal(left_nbytes > sizeof(float) * N, moments[i].is_left);
+        assert_int_equal(lds_cache_trim(cache, UINT64_MAX, &removed_nbytes, NULL), LDS_OK);
+        assert_int_equal(removed_nbytes, left_nbytes);
+        assert_int_equal(n_files(), moments[i].n_entries);
+        clear();
+        die_in(moments[i].call, moments[i].n);
         assert_int_equal(load(what), LDS_OK);
         assert_string_equal(what, moments[i].n_entries ? "hit" : "stored");
         clear();
