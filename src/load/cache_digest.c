@@ -107,6 +107,15 @@ lds_status lds_cache_make_key(char key[static LDS_CACHE_DIGEST_SIZE], const lds_
     return status;
 }
 
+/* Of sample i; behind the end if there are fewer. */
+static uint64_t sample_offset(uint64_t i, uint64_t nbytes)
+{
+    if (nbytes <= (uint64_t)N_SAMPLES * SAMPLE_NBYTES)
+        return i * SAMPLE_NBYTES;
+    uint64_t last = nbytes - SAMPLE_NBYTES;
+    return i == N_SAMPLES - 1 ? last : i * (last / (N_SAMPLES - 1));
+}
+
 lds_status lds_cache_sample(char digest[static LDS_CACHE_DIGEST_SIZE], int fd, uint64_t offset,
                             uint64_t nbytes, lds_error *err)
 {
@@ -119,9 +128,7 @@ lds_status lds_cache_sample(char digest[static LDS_CACHE_DIGEST_SIZE], int fd, u
         return status;
     }
     XXH3_128bits_reset(state);
-    bool is_short = nbytes <= (uint64_t)N_SAMPLES * SAMPLE_NBYTES;
-    uint64_t step = is_short ? SAMPLE_NBYTES : (nbytes - SAMPLE_NBYTES) / (N_SAMPLES - 1);
-    for (uint64_t at = 0; at < nbytes && !status; at += step) {
+    for (uint64_t i = 0, at; i < N_SAMPLES && (at = sample_offset(i, nbytes)) < nbytes && !status; i++) {
         size_t n = nbytes - at < SAMPLE_NBYTES ? (size_t)(nbytes - at) : SAMPLE_NBYTES;
         status = lds_file_read(fd, data, n, offset + at, err);
         XXH3_128bits_update(state, data, n);

@@ -136,6 +136,35 @@ def test_a_damaged_entry_is_replaced(loadstone, model, cache, how):
         assert (found["cache"], found["digests"]) == (state, first["digests"])
 
 
+def test_what_is_verified_of_a_large_entry(loadstone, tmp_path, cache):
+    """64 samples of 256 KiB, from the first byte to the last: damage is found there, and not between."""
+    model, nbytes, sample = tmp_path / "model.safetensors", 40 * MIB, 256 << 10
+    save_file({"w": torch.randn(nbytes // 4).bfloat16()}, model)
+    args = ["load", model, "-d", "f32", f"--cache={cache}", "--digest"]
+    first = loadstone.json(*args)
+    (entry,) = entries(cache)
+    header_nbytes = entry.stat().st_size - nbytes
+    step = (nbytes - sample) // 63
+
+    def flip(offset: int) -> None:
+        times = (entry.stat().st_atime_ns, entry.stat().st_mtime_ns)
+        with entry.open("r+b") as file:
+            file.seek(header_nbytes + offset)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 1]))
+        os.utime(entry, ns=times)
+
+    for offset in (0, sample - 1, 31 * step, 31 * step + sample - 1, nbytes - sample, nbytes - 1):
+        flip(offset)
+        for state in ("stored", "hit"):
+            found = loadstone.json(*args)
+            assert (found["cache"], found["digests"]) == (state, first["digests"]), offset
+    flip(31 * step + sample)
+    found = loadstone.json(*args)
+    assert found["cache"] == "hit" and found["digests"] != first["digests"]
+
+
 def test_least_recently_used_goes_first(loadstone, tmp_path, cache):
     models = [save_model(tmp_path / f"{i}.safetensors", seed=i) for i in range(3)]
     size = 0
