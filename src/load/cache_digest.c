@@ -2,8 +2,9 @@
  * Digests for the cache.
  *
  * The key is a digest of what the source files are (path, device, inode, size, times) and of every transfer
- * (tensor, extent, dtype, shape, parameter): what is not the same in all of that has another entry. The
- * digest of an entry's bytes is one of samples, which tells when a disk that lost power has not kept all of
+ * (tensor, extent, dtype, shape, parameter): what is not the same in all of that has another entry. Sizes and times
+ * make its second half, so that an entry of what the same files were before is known by its name. The digest of an
+ * entry's bytes is one of samples, which tells when a disk that lost power has not kept all of
  * them: to go through the whole would take longer than the load saves.
  */
 #include "src/load/cache_digest.h"
@@ -23,6 +24,11 @@ static void write_hex(char text[static LDS_CACHE_DIGEST_SIZE], XXH128_hash_t has
              (unsigned long long)hash.low64);
 }
 
+/* Where the parts of a key go. */
+typedef struct key_state {
+    XXH3_state_t *what, *when;
+} key_state;
+
 static void add_u64(XXH3_state_t *state, uint64_t value)
 {
     XXH3_128bits_update(state, &value, sizeof value);
@@ -41,20 +47,20 @@ static void add_time(XXH3_state_t *state, struct timespec t)
 }
 
 /* What the file was when it was opened: an entry of what it has become since is not what is to be loaded. */
-static lds_status add_file(XXH3_state_t *state, const lds_file *file, lds_error *err)
+static lds_status add_file(const key_state *state, const lds_file *file, lds_error *err)
 {
     struct stat st;
     if (fstat(file->fd, &st))
         return lds_fail_errno(err, LDS_ERR_IO, errno, "its status cannot be read");
     LDS_TRY(lds_file_check_unchanged(file, err));
     char *path = realpath(file->path, NULL);
-    add_text(state, path ? path : file->path);
+    add_text(state->what, path ? path : file->path);
     free(path);
-    add_u64(state, st.st_dev);
-    add_u64(state, st.st_ino);
-    add_u64(state, (uint64_t)st.st_size);
-    add_time(state, st.st_mtim);
-    add_time(state, st.st_ctim);
+    add_u64(state->what, st.st_dev);
+    add_u64(state->what, st.st_ino);
+    add_u64(state->when, (uint64_t)st.st_size);
+    add_time(state->when, st.st_mtim);
+    add_time(state->when, st.st_ctim);
     return LDS_OK;
 }
 
@@ -77,11 +83,11 @@ static void add_run(XXH3_state_t *state, const lds_plan *plan, const lds_run *ru
     XXH3_128bits_update(state, numbers, sizeof numbers);
 }
 
-static lds_status add_plan(XXH3_state_t *state, const lds_plan *plan, lds_error *err)
+static lds_status add_plan(const key_state *state, const lds_plan *plan, lds_error *err)
 {
     uint32_t file = UINT32_MAX;
-    add_text(state, "loadstone cache 1");
-    add_u64(state, 1); /* in the machine's order of bytes */
+    add_text(state->what, "loadstone cache 1");
+    add_u64(state->what, 1); /* in the machine's order of bytes */
     for (size_t r = 0; r < plan->n_runs; r++) {
         const lds_run *run = &plan->runs[r];
         if (!lds_cache_keeps(&plan->targets[run->target]))
@@ -90,20 +96,30 @@ static lds_status add_plan(XXH3_state_t *state, const lds_plan *plan, lds_error 
             file = plan->checkpoint->tensors[run->tensor].file;
             LDS_TRY(add_file(state, &plan->checkpoint->files[file], err));
         }
-        add_run(state, plan, run);
+        add_run(state->what, plan, run);
     }
+    return LDS_OK;
+}
+
+static lds_status compose_key(char key[static LDS_CACHE_DIGEST_SIZE], const key_state *state,
+                              const lds_plan *plan, lds_error *err)
+{
+    if (!state->what || !state->when)
+        return lds_fail_memory(err, sizeof *state->what);
+    XXH3_128bits_reset(state->what);
+    XXH3_128bits_reset(state->when);
+    LDS_TRY(add_plan(state, plan, err));
+    write_hex(key, (XXH128_hash_t){.high64 = XXH3_128bits_digest(state->what).high64,
+                                   .low64 = XXH3_128bits_digest(state->when).low64});
     return LDS_OK;
 }
 
 lds_status lds_cache_make_key(char key[static LDS_CACHE_DIGEST_SIZE], const lds_plan *plan, lds_error *err)
 {
-    XXH3_state_t *state = XXH3_createState();
-    if (!state)
-        return lds_fail_memory(err, sizeof *state);
-    XXH3_128bits_reset(state);
-    lds_status status = add_plan(state, plan, err);
-    write_hex(key, XXH3_128bits_digest(state));
-    XXH3_freeState(state);
+    const key_state state = {XXH3_createState(), XXH3_createState()};
+    lds_status status = compose_key(key, &state, plan, err);
+    XXH3_freeState(state.what);
+    XXH3_freeState(state.when);
     return status;
 }
 

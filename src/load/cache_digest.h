@@ -4,8 +4,8 @@
 
 #include "src/plan/plan.h"
 
-/* A digest as text. */
-enum { LDS_CACHE_DIGEST_SIZE = 33 };
+/* A digest as text; and of a key, how much entries share that are of the same files at different times. */
+enum { LDS_CACHE_DIGEST_SIZE = 33, LDS_CACHE_KEY_COMMON = 16 };
 
 /* True for what an entry has: what the load brings into its arena. */
 static inline bool lds_cache_keeps(const lds_target *target)

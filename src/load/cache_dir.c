@@ -264,19 +264,38 @@ void lds_cache_content_destroy(lds_cache_content *content)
     free(content->unfinished.data);
 }
 
-/* Returns how much went. */
+/* Returns how much went, or was gone already. */
+static uint64_t remove_entry(const lds_cache_dir *dir, const lds_cache_found *f)
+{
+    return !unlinkat(dir->fd, f->name, 0) || errno == ENOENT ? f->nbytes : 0;
+}
+
+/* Is it the entry of a name, or one of what its source was before? */
+static bool is_of_same_source(const lds_cache_found *f, const char *name)
+{
+    return !strncmp(f->name, name, LDS_CACHE_KEY_COMMON);
+}
+
+/* What is spared has come in the place of those of what its source was before, which nobody will look for. */
+static uint64_t remove_replaced(const lds_cache_dir *dir, const lds_cache_found_list *list,
+                                const char *spared)
+{
+    uint64_t removed = 0;
+    for (size_t i = 0; i < list->n; i++)
+        if (is_of_same_source(&list->data[i], spared) && strcmp(list->data[i].name, spared) != 0)
+            removed += remove_entry(dir, &list->data[i]);
+    return removed;
+}
+
+/* Returns how much went. spared may be NULL. */
 static uint64_t remove_oldest(const lds_cache_dir *dir, const lds_cache_found_list *list,
                               uint64_t keep_nbytes, const char *spared)
 {
-    uint64_t left = list->nbytes;
-    for (size_t i = 0; i < list->n && left > keep_nbytes; i++) {
-        const lds_cache_found *f = &list->data[i];
-        if (spared && !strcmp(f->name, spared))
-            continue;
-        if (!unlinkat(dir->fd, f->name, 0) || errno == ENOENT)
-            left -= f->nbytes;
-    }
-    return list->nbytes - left;
+    uint64_t removed = spared ? remove_replaced(dir, list, spared) : 0;
+    for (size_t i = 0; i < list->n && list->nbytes - removed > keep_nbytes; i++)
+        if (!spared || !is_of_same_source(&list->data[i], spared))
+            removed += remove_entry(dir, &list->data[i]);
+    return removed;
 }
 
 static lds_status evict(const lds_cache_dir *dir, uint64_t keep_nbytes, const char *spared,

@@ -94,6 +94,43 @@ def test_a_changed_source_is_converted_anew(loadstone, tmp_path, cache):
     assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
 
 
+def touch(model: Path) -> None:
+    os.utime(model)
+
+
+def change_mode(model: Path) -> None:
+    model.chmod(0o640 if model.stat().st_mode & 0o4 else 0o644)
+
+
+def add_link(model: Path) -> None:
+    os.link(model, model.with_suffix(f".{model.stat().st_nlink}"))
+
+
+def write_again(model: Path) -> None:
+    model.write_bytes(model.read_bytes())
+
+
+@pytest.mark.parametrize("change", [touch, change_mode, add_link, write_again])
+def test_the_entry_of_what_a_source_was_goes(loadstone, tmp_path, cache, change):
+    """It would never be hit again. Other dtypes' and sources' stay, and another file's of that name."""
+    model, other = (save_model(tmp_path / f"{name}.safetensors") for name in "ab")
+    args = ["load", model, "-d", "f32", f"--cache={cache}"]
+    loadstone("load", other, "-d", "f32", f"--cache={cache}")
+    loadstone("load", model, "-d", "f16", f"--cache={cache}")
+    kept = set(entries(cache))
+    for _ in range(2):
+        assert loadstone.json(*args)["cache"] == "stored"
+        (last,) = set(entries(cache)) - kept
+        change(model)
+    assert loadstone.json(*args, "--cache-size", "64GiB")["cache"] == "stored"
+    assert loadstone.json(*args)["cache"] == "hit"
+    (entry,) = set(entries(cache)) - kept
+    assert entry != last
+    shutil.copy(model, tmp_path / "new").rename(model)
+    assert loadstone.json(*args)["cache"] == "stored"
+    assert {*kept, entry} < set(entries(cache))
+
+
 def test_initial_values_are_made_beside_it(loadstone, model, cache, tmp_path):
     network = json.loads(loadstone("manifest", model, "-d", "f32", "--json").stdout)
     network.append(
