@@ -7,8 +7,6 @@
  */
 #include "src/load/cache.h"
 
-#include <sys/stat.h>
-
 #include "src/plan/layout.h"
 
 #define DEFAULT_MAX_NBYTES (UINT64_C(64) << 30)
@@ -70,8 +68,7 @@ static lds_status open_entry(lds_cache *cache, const lds_plan *plan, const lds_l
         forget_entry(cache);
         return status;
     }
-    const struct timespec times[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
-    (void)!futimens(cache->entry->files[0].fd, times); /* used now, for the eviction */
+    lds_cache_note_use(&cache->dir, cache->key, cache->entry->files[0].fd);
     return LDS_OK;
 }
 

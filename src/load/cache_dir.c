@@ -4,8 +4,11 @@
  * An entry appears under its name when it is whole and on the disk, by rename(2) of a file that had a
  * temporary name before. That file is locked by its writer: so of those that would write the same one does,
  * and what a process that was killed has left is known, since its lock went with it, and taken away by the
- * next who writes or evicts. An entry may be removed while others have it mapped; they keep it. When it was
- * used last is its time of access, which is set by hand, since most systems do not keep it.
+ * next who writes or evicts. An entry may be removed while others have it mapped; they keep it.
+ *
+ * When it was used last is its time of access, which is set by hand, since most systems do not keep it. That only
+ * its owner may do: whoever else uses it makes an empty file beside it, whose age is as good. To let others write to
+ * the entry would be enough, too, but then they could change what is mapped.
  */
 #include "src/load/cache_dir.h"
 
@@ -18,7 +21,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char suffix[] = ".safetensors", temporary_suffix[] = ".tmp";
+enum { KEY_LENGTH = LDS_CACHE_DIGEST_SIZE - 1 };
+
+static const char suffix[] = ".safetensors", temporary_suffix[] = ".tmp", use_suffix[] = ".used";
 
 static lds_status default_path(char **path, lds_error *err)
 {
@@ -95,15 +100,15 @@ void lds_cache_dir_unlock(const lds_cache_dir *dir)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+/* The key may be any name that begins with one. */
 static void make_name(char name[static LDS_CACHE_NAME_SIZE], const char *key, const char *ending)
 {
-    snprintf(name, LDS_CACHE_NAME_SIZE, "%s%s", key, ending);
+    snprintf(name, LDS_CACHE_NAME_SIZE, "%.*s%s", KEY_LENGTH, key, ending);
 }
 
 /* Is it a name that the cache gives? The folder may have other people's files. */
 static bool has_name(const char *name, const char *ending)
 {
-    enum { KEY_LENGTH = LDS_CACHE_DIGEST_SIZE - 1 };
     return strspn(name, "0123456789abcdef") == KEY_LENGTH && !strcmp(name + KEY_LENGTH, ending);
 }
 
@@ -121,6 +126,20 @@ lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const cha
     if (!is_file(&st, dir, name))
         return lds_fail(err, LDS_ERR_NOT_FOUND, "is not there");
     return lds_format_string(path, err, "%s/%s", dir->path, name);
+}
+
+/* A file of another user's may not be used for this, only replaced, which the folder's bits may forbid. */
+void lds_cache_note_use(const lds_cache_dir *dir, const char *key, int fd)
+{
+    const struct timespec times[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+    char name[LDS_CACHE_NAME_SIZE];
+    if (!futimens(fd, times))
+        return;
+    make_name(name, key, use_suffix);
+    unlinkat(dir->fd, name, 0);
+    int made = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (made >= 0)
+        close(made);
 }
 
 static int open_temporary(const lds_cache_dir *dir, const char *name)
@@ -201,6 +220,32 @@ void lds_cache_remove(const lds_cache_dir *dir, const char *key)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
+static int compare_times(const struct timespec *x, const struct timespec *y)
+{
+    if (x->tv_sec != y->tv_sec)
+        return x->tv_sec < y->tv_sec ? -1 : 1;
+    return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+}
+
+/* By its owner, or by others. */
+static struct timespec last_use(const lds_cache_dir *dir, const char *entry, const struct stat *st)
+{
+    struct stat use;
+    char name[LDS_CACHE_NAME_SIZE];
+    make_name(name, entry, use_suffix);
+    return is_file(&use, dir, name) && compare_times(&use.st_mtim, &st->st_atim) > 0 ? use.st_mtim
+                                                                                     : st->st_atim;
+}
+
+static void remove_lone_use(const lds_cache_dir *dir, const char *name)
+{
+    struct stat st;
+    char entry[LDS_CACHE_NAME_SIZE];
+    make_name(entry, name, suffix);
+    if (!is_file(&st, dir, entry))
+        unlinkat(dir->fd, name, 0);
+}
+
 static lds_status note(lds_cache_found_list *list, const lds_cache_dir *dir, const char *name,
                        lds_cache_writer writer, lds_error *err)
 {
@@ -209,7 +254,8 @@ static lds_status note(lds_cache_found_list *list, const lds_cache_dir *dir, con
         return LDS_OK;
     LDS_TRY(lds_grow(&list->data, &list->capacity, list->n + 1, sizeof *list->data, err));
     lds_cache_found *f = &list->data[list->n++];
-    *f = (lds_cache_found){.nbytes = (uint64_t)st.st_size, .used = st.st_atim, .writer = writer};
+    *f =
+        (lds_cache_found){.nbytes = (uint64_t)st.st_size, .used = last_use(dir, name, &st), .writer = writer};
     memcpy(f->name, name, strlen(name) + 1); /* has_name() has seen that it fits */
     list->nbytes += f->nbytes;
     return LDS_OK;
@@ -220,6 +266,8 @@ static lds_status note_file(lds_cache_content *content, const lds_cache_dir *dir
 {
     if (has_name(name, suffix))
         return note(&content->entries, dir, name, LDS_CACHE_WRITER_GONE, err);
+    if (clean && has_name(name, use_suffix))
+        remove_lone_use(dir, name);
     if (!has_name(name, temporary_suffix))
         return LDS_OK;
     if (clean && remove_stale(dir, name, &content->removed_nbytes))
@@ -229,11 +277,7 @@ static lds_status note_file(lds_cache_content *content, const lds_cache_dir *dir
 
 static int compare_used(const void *a, const void *b)
 {
-    const struct timespec *x = &((const lds_cache_found *)a)->used;
-    const struct timespec *y = &((const lds_cache_found *)b)->used;
-    if (x->tv_sec != y->tv_sec)
-        return x->tv_sec < y->tv_sec ? -1 : 1;
-    return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+    return compare_times(&((const lds_cache_found *)a)->used, &((const lds_cache_found *)b)->used);
 }
 
 lds_status lds_cache_content_init(lds_cache_content *content, const lds_cache_dir *dir, bool clean,
@@ -267,7 +311,12 @@ void lds_cache_content_destroy(lds_cache_content *content)
 /* Returns how much went, or was gone already. */
 static uint64_t remove_entry(const lds_cache_dir *dir, const lds_cache_found *f)
 {
-    return !unlinkat(dir->fd, f->name, 0) || errno == ENOENT ? f->nbytes : 0;
+    char use[LDS_CACHE_NAME_SIZE];
+    if (unlinkat(dir->fd, f->name, 0) && errno != ENOENT)
+        return 0;
+    make_name(use, f->name, use_suffix);
+    unlinkat(dir->fd, use, 0);
+    return f->nbytes;
 }
 
 /* Is it the entry of a name, or one of what its source was before? */

@@ -7,7 +7,7 @@
 
 #include "src/load/cache_digest.h"
 
-/* An entry's file name is its key and ".safetensors"; the names of files on their way to that are shorter. */
+/* An entry's file name is its key and ".safetensors"; the names of all other files are shorter. */
 enum { LDS_CACHE_NAME_SIZE = LDS_CACHE_DIGEST_SIZE + 12 };
 
 typedef struct lds_cache_dir {
@@ -28,6 +28,9 @@ bool lds_cache_dir_trusts(const lds_cache_dir *dir, const struct stat *st);
 
 /* The path of a key's entry. LDS_ERR_NOT_FOUND if there is none. Freed with free(). */
 lds_status lds_cache_entry_path(char **path, const lds_cache_dir *dir, const char *key, lds_error *err);
+
+/* The entry of a key, which fd is open for, is used now: it is not to be the next to go. */
+void lds_cache_note_use(const lds_cache_dir *dir, const char *key, int fd);
 
 /*
  * Be alone with the folder, among those who ask for it; but nobody waits for long. Until lds_cache_dir_unlock() or

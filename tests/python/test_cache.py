@@ -497,14 +497,56 @@ def test_whose_entries_are_believed(loadstone, model, cache):
         assert entry.stat().st_uid == (0 if expected == "stored" else STRANGER)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def as_stranger() -> None:
+    os.setgid(STRANGER)
+    os.setuid(STRANGER)
+
+
+def need_stranger(loadstone) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs another user")
+    try:
+        loadstone("--version", preexec_fn=as_stranger)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("another user cannot run the command here")
+
+
+def test_uses_by_others_count(loadstone, open_model):
+    """In a folder of a group: what others use is not the next to go."""
+    need_stranger(loadstone)
+    cache = open_model.parent.parent / "cache"
+    cache.mkdir()
+    os.chown(cache, 0, STRANGER)
+    cache.chmod(0o2775)
+    models = [open_model.with_name(f"{name}.safetensors") for name in "abc"]
+    for path in models:
+        shutil.copy(open_model, path)
+        path.chmod(0o644)
+    args = ["-d", "f32", f"--cache={cache}"]
+    for path in models[:2]:
+        assert loadstone.json("load", path, *args)["cache"] == "stored"
+    for path in (models[0], models[1], models[0]):
+        time.sleep(0.05)
+        assert loadstone.json("load", path, *args, preexec_fn=as_stranger)["cache"] == "hit"
+    listed = loadstone.json("cache", "list", f"--cache={cache}")["entries"]
+    assert [entry["source"] for entry in listed] == [str(path) for path in models[:2]]
+    kept, gone = (Path(entry["path"]) for entry in listed)
+    uses = {path.with_suffix(".used") for path in (kept, gone)}
+    assert set(cache.glob("*.used")) == uses and sum(path.stat().st_size for path in uses) == 0
+    size = kept.stat().st_size
+    assert loadstone.json("load", models[2], *args, "--cache-size", 2 * size)["cache"] == "stored"
+    assert kept.exists() and not gone.exists()
+    assert list(cache.glob("*.used")) == [kept.with_suffix(".used")]
+    kept.unlink()
+    assert (
+        loadstone.json("cache", "clear", f"--cache={cache}", preexec_fn=as_stranger)["bytes_removed"] == size
+    )
+    assert list(cache.iterdir()) == []
+
+
 def test_two_users_of_a_folder(loadstone, model):
     """In a folder where users cannot remove each other's files, like /tmp."""
-
-    def as_stranger() -> None:
-        os.setgid(STRANGER)
-        os.setuid(STRANGER)
-
+    need_stranger(loadstone)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
         shared = Path(shutil.copy(model, folder))
@@ -513,10 +555,6 @@ def test_two_users_of_a_folder(loadstone, model):
         cache.mkdir()
         cache.chmod(0o1777)
         args = ["load", shared, "-d", "f32", f"--cache={cache}"]
-        try:
-            loadstone("--version", preexec_fn=as_stranger)
-        except (OSError, subprocess.SubprocessError):
-            pytest.skip("another user cannot run the command here")
         assert loadstone.json(*args)["cache"] == "stored"
         assert loadstone.json(*args, preexec_fn=as_stranger)["cache"] == "hit"  # root's
         (entry,) = entries(cache)
