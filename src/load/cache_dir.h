@@ -51,7 +51,10 @@ void lds_cache_remove(const lds_cache_dir *dir, const char *key);
 /* What is unfinished and being written has. What writers have left that are gone is removed. */
 lds_status lds_cache_count_unfinished(uint64_t *nbytes, const lds_cache_dir *dir, lds_error *err);
 
-/* Give it its name, in the place of what may have it and of what its source was before, and then evict others. On failure it is removed. */
+/*
+ * Give it its name, in the place of what may have it and of what its source was before, and then evict others. On
+ * failure it is removed.
+ */
 lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t max_nbytes, lds_error *err);
 
 /*
