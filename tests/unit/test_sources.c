@@ -273,11 +273,14 @@ static void results_of_a_ring_are_understood(void **state)
         outcome o;
         lds_error err = LDS_ERROR_INIT;
         const how h = {.io = LDS_IO_DIRECT, .n_threads = 2, .is_cold = true};
-        faults_inject(FAULT_RESULT, n);
-        assert_int_equal(load(&o, in_folder(folder, files[0]), &h, &err), LDS_ERR_IO);
-        assert_true(faults_disarm());
+        lds_status status;
+        do { /* again if it came too late: results that come in between are seen as they are */
+            faults_inject(FAULT_RESULT, n);
+            status = load(&o, in_folder(folder, files[0]), &h, &err);
+            forget(&o);
+        } while (!faults_disarm());
+        assert_int_equal(status, LDS_ERR_IO);
         assert_int_equal(err.os_errno, EIO);
-        forget(&o);
     }
 }
 
@@ -332,7 +335,7 @@ static void what_cannot_be_read_directly_is_read_otherwise(void **state)
         {FAULT_DIRECT, 0, "no direct reads on this file system"},
         {FAULT_OPEN, 3,
          "too few descriptors for direct reads"}, /* after the checkpoint's, and the load's own */
-        {FAULT_REFUSED, 2, "direct reads are refused here"},
+        {FAULT_REFUSED, 1, "direct reads are refused here"},
     };
     outcome plain = told(LDS_IO_READ, false), usual = told(LDS_IO_DIRECT, false);
     bool can_refuse =
