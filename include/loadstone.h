@@ -797,8 +797,9 @@ typedef struct lds_load_options {
     lds_pool *pool; /* memory for parameters that are not mapped comes from there; default NULL. Not with an
                         allocator or hugetlb */
     /*
-     * Take that memory from the huge pages of 2 MiB that the system has reserved, or fail with LDS_ERR_MEMORY.
-     * Default false: huge pages where the kernel has some at hand.
+     * Take that memory from the huge pages of 2 MiB that the system has reserved, or fail with LDS_ERR_MEMORY if
+     * too few are free, or left of a control group's limit. Default false: huge pages where the kernel has some
+     * at hand.
      */
     bool hugetlb;
     /*

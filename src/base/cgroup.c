@@ -247,3 +247,26 @@ uint64_t lds_cgroup_memory(const char *root, uint64_t swap_nbytes)
     visit_groups(root, "memory", look_for_memory, &look);
     return look.least;
 }
+
+/* ------------------------------------------------------------------------------------------------------- */
+
+/* Pages count twice: when they are set aside for a mapping (rsvd), and when they are first touched. */
+static void look_for_hugetlb(void *ctx, const char *folder, bool is_v2)
+{
+    uint64_t *least = ctx, touched, set_aside;
+    if (is_v2) {
+        touched = left_of(folder, "hugetlb.2MB.max", "hugetlb.2MB.current", 0);
+        set_aside = left_of(folder, "hugetlb.2MB.rsvd.max", "hugetlb.2MB.rsvd.current", 0);
+    } else {
+        touched = left_of(folder, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.usage_in_bytes", 0);
+        set_aside = left_of(folder, "hugetlb.2MB.rsvd.limit_in_bytes", "hugetlb.2MB.rsvd.usage_in_bytes", 0);
+    }
+    *least = less(*least, less(touched, set_aside));
+}
+
+uint64_t lds_cgroup_hugetlb(const char *root)
+{
+    uint64_t least = UINT64_MAX;
+    visit_groups(root, "hugetlb", look_for_hugetlb, &least);
+    return least;
+}

@@ -22,4 +22,7 @@ uint32_t lds_cgroup_processors(const char *root);
  */
 uint64_t lds_cgroup_memory(const char *root, uint64_t swap_nbytes);
 
+/* Bytes of reserved huge pages of 2 MiB that may still be taken; UINT64_MAX for no limit. */
+uint64_t lds_cgroup_hugetlb(const char *root);
+
 #endif

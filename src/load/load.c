@@ -109,6 +109,15 @@ static lds_status check_room(load *l, lds_error *err)
     return lds_room_take(&l->room, err);
 }
 
+static lds_status take_huge_pages(load *l, uint64_t nbytes, lds_error *err)
+{
+    const lds_touch_how how = {l->options->n_threads, l->transfers.tick, l->transfers.tick_ctx};
+    bool is_touched;
+    LDS_TRY(lds_storage_new_hugetlb(&l->transfers.arena, &is_touched, nbytes, &how, err));
+    l->transfers.used_nbytes = is_touched ? nbytes : 0;
+    return LDS_OK;
+}
+
 static lds_status take_arena(load *l, lds_error *err)
 {
     uint64_t nbytes = l->plan->arena_nbytes;
@@ -116,7 +125,7 @@ static lds_status take_arena(load *l, lds_error *err)
     if (l->options->pool)
         return lds_pool_take(&l->transfers.arena, &l->transfers.used_nbytes, l->options->pool, nbytes, err);
     if (l->options->hugetlb)
-        return lds_storage_new_hugetlb(&l->transfers.arena, nbytes, err);
+        return take_huge_pages(l, nbytes, err);
     l->transfers.is_callers_arena = l->options->allocator;
     l->transfers.used_nbytes = l->options->allocator ? UINT64_MAX : 0;
     return lds_storage_new(&l->transfers.arena, nbytes, l->options->allocator, err);

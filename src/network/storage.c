@@ -3,19 +3,14 @@
  *
  * Weights get pages straight from the kernel: they are large, live long, and go back to the system at once
  * when the last parameter lets go. Memory is not touched here: the thread that fills a page is the one that
- * faults it in.
+ * faults it in. Huge pages that were reserved are another matter: see hugetlb.c.
  */
 #include "src/network/storage.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <sys/mman.h>
 
 #include "src/base/memory.h"
-
-#ifndef MAP_HUGE_SHIFT
-#define MAP_HUGE_SHIFT 26
-#endif
 
 enum { SMALL_NBYTES = 64 << 10, ALIGNMENT = 4096 };
 
@@ -126,34 +121,6 @@ lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_all
     }
     void *p = lds_pages_map((size_t)nbytes);
     return p != MAP_FAILED ? own(storage, p, nbytes, release_pages, NULL, err) : lds_fail_memory(err, nbytes);
-}
-
-static uint64_t reserved_huge_pages(void)
-{
-    FILE *f = fopen("/proc/sys/vm/nr_hugepages", "re");
-    unsigned long long n = 0;
-    if (f && fscanf(f, "%llu", &n) != 1)
-        n = 0;
-    if (f)
-        fclose(f);
-    return n;
-}
-
-lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_error *err)
-{
-    if (nbytes > SIZE_MAX / 2)
-        return lds_fail_memory(err, nbytes);
-    uint64_t whole = lds_align_up(nbytes ? nbytes : 1, LDS_HUGE_PAGE_NBYTES);
-    /* 21: the binary logarithm of the page's size; the system's default may be another, on arm for example. */
-    void *p = mmap(NULL, (size_t)whole, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
-    if (p == MAP_FAILED)
-        return lds_fail(
-            err, LDS_ERR_MEMORY,
-            "out of memory: needs %llu reserved huge pages of 2 MiB, the system has %llu of them, "
-            "in use or not (/proc/sys/vm/nr_hugepages)",
-            (unsigned long long)(whole / LDS_HUGE_PAGE_NBYTES), (unsigned long long)reserved_huge_pages());
-    return own(storage, p, whole, release_pages, NULL, err);
 }
 
 lds_status lds_storage_map(lds_storage **storage, int fd, uint64_t offset, uint64_t nbytes, lds_error *err)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -163,20 +164,123 @@ def test_hugetlb_names_what_is_missing(loadstone, tmp_path):
     assert "out of memory: needs 30 reserved huge pages of 2 MiB, the system has " in done.stderr
 
 
-def test_hugetlb(loadstone, tmp_path):
-    path = write_zeros(tmp_path / "big.safetensors", 6 * MIB)
+@pytest.fixture
+def huge_pages():
+    """So many more than there are reserved."""
     reserved = Path("/proc/sys/vm/nr_hugepages")
     before = reserved.read_text()
     try:
-        reserved.write_text(str(int(before) + 8))
+        reserved.write_text(str(int(before) + 24))
     except OSError as error:
         pytest.skip(f"no huge pages can be reserved: {error}")
-    try:
-        if int(reserved.read_text()) < int(before) + 8:
-            pytest.skip("no huge pages to be had")
-        assert loadstone.json("load", path, "--dtype", "f32", "--hugetlb")["bytes_written"] == 12 * MIB
-    finally:
+    if int(reserved.read_text()) < int(before) + 24:
         reserved.write_text(before)
+        pytest.skip("no huge pages to be had")
+    yield 24
+    reserved.write_text(before)
+
+
+def test_hugetlb(loadstone, tmp_path, huge_pages):
+    path = write_zeros(tmp_path / "big.safetensors", 6 * MIB)
+    assert loadstone.json("load", path, "--dtype", "f32", "--hugetlb")["bytes_written"] == 12 * MIB
+
+
+class HugePageGroup:
+    """A control group with a limit of huge pages; version 1 is mounted if it is not."""
+
+    def __init__(self, mount: Path):
+        self.is_mounted = False
+        self.parent = Path("/sys/fs/cgroup")
+        self.limit_name, self.usage_name = "hugetlb.2MB.max", "hugetlb.2MB.current"
+        if not (self.parent / "cgroup.controllers").exists():
+            self.parent = self.parent / "hugetlb"
+            self.limit_name, self.usage_name = "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.usage_in_bytes"
+            if not self.parent.is_dir():
+                self.mount(mount)
+        self.folder = self.parent / f"loadstone-test-{uuid.uuid4().hex[:12]}"
+        try:
+            self.folder.mkdir()
+            self.limit(0)
+        except OSError as error:
+            self.close()
+            pytest.skip(f"no control group for huge pages can be made here: {error}")
+
+    def mount(self, folder: Path) -> None:
+        folder.mkdir()
+        command = ["mount", "-t", "cgroup", "-o", "hugetlb", "none", folder]
+        self.is_mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
+        self.parent = folder if self.is_mounted else self.parent
+
+    def limit(self, n_pages: int) -> None:
+        (self.folder / self.limit_name).write_text(str(n_pages * 2 * MIB))
+
+    def command(self, *args) -> list[str]:
+        """What runs it in the group."""
+        enter = 'echo $$ > "$0" && exec "$@"'
+        return ["sh", "-c", enter, str(self.folder / "cgroup.procs"), *map(str, args)]
+
+    def close(self) -> None:
+        if self.folder.is_dir():
+            self.folder.rmdir()
+        # A group that is not gone yet would keep the hierarchy, without a mount.
+        last = time.monotonic() + 5
+        alone = re.compile(r"^hugetlb\t\d+\t1\t", re.MULTILINE)
+        while (
+            self.is_mounted
+            and time.monotonic() < last
+            and not alone.search(Path("/proc/cgroups").read_text())
+        ):
+            time.sleep(0.02)
+        if self.is_mounted:
+            subprocess.run(["umount", self.parent], check=True)
+
+
+@pytest.fixture
+def huge_page_group(tmp_path):
+    made = HugePageGroup(tmp_path / "hugetlb")
+    yield made
+    made.close()
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_hugetlb_in_a_control_group(loadstone, tmp_path, huge_pages, huge_page_group):
+    """Its limit counts pages when they are touched, which must not be when they are filled."""
+    path = write_zeros(tmp_path / "big.safetensors", 10 * MIB)
+    command = huge_page_group.command(loadstone.path, "load", path, "--dtype", "f32", "--hugetlb")
+    for n_pages in (0, 9):
+        huge_page_group.limit(n_pages)
+        done = run(command)
+        assert done.returncode == 5
+        assert done.stderr == (
+            "loadstone: out of memory: needs 10 reserved huge pages of 2 MiB, "
+            f"the control group's limit leaves {n_pages} of them (hugetlb.2MB)\n"
+        )
+    huge_page_group.limit(10)
+    expected = loadstone.json("load", path, "--dtype", "f32", "--digest")["digests"]
+    done = run([*command, "--digest", "--json"])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["digests"] == expected
+
+
+def test_hugetlb_beside_others_of_the_group(loadstone, tmp_path, huge_pages, huge_page_group):
+    """What others take after the limit was looked at is an error: here the load is shown another limit."""
+    path = write_zeros(tmp_path / "big.safetensors", 10 * MIB)
+    huge_page_group.limit(6)
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (shown / huge_page_group.limit_name).write_text(str(64 * MIB))
+    (shown / huge_page_group.usage_name).write_text("0")
+    show = f"mount --bind '{shown}' '{huge_page_group.folder}' && exec \"$@\""
+    load = [loadstone.path, "load", path, "--dtype", "f32", "--hugetlb"]
+    done = run(huge_page_group.command("unshare", "--mount", "sh", "-c", show, "sh", *load))
+    assert done.returncode == 5
+    assert done.stderr == (
+        "loadstone: out of memory: needs 10 reserved huge pages of 2 MiB, "
+        "others have taken what the control group's limit left of them (hugetlb.2MB)\n"
+    )
 
 
 @pytest.mark.parametrize("is_cached", [False, True])

@@ -139,6 +139,38 @@ static void memory_of_version_1(void **state)
     remove_folder(root);
 }
 
+static void huge_pages_are_limited_twice(void **state)
+{
+    (void)state;
+    char *root = make_folder();
+    put(root, "proc/self/mountinfo", V2_MOUNT);
+    put(root, "proc/self/cgroup", "0::/a/b\n");
+    put(root, "sys/fs/cgroup/a/b/hugetlb.2MB.max", "max\n");
+    put(root, "sys/fs/cgroup/a/b/hugetlb.2MB.current", "0\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), UINT64_MAX);
+    put(root, "sys/fs/cgroup/a/hugetlb.2MB.max", "20971520\n");
+    put(root, "sys/fs/cgroup/a/hugetlb.2MB.current", "4194304\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), 16777216);
+    put(root, "sys/fs/cgroup/a/b/hugetlb.2MB.rsvd.max", "8388608\n");
+    put(root, "sys/fs/cgroup/a/b/hugetlb.2MB.rsvd.current", "2097152\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), 6291456);
+
+    put(root, "proc/self/mountinfo",
+        V1_MOUNTS "36 31 0:33 / /sys/fs/cgroup/hugetlb rw - cgroup cgroup rw,hugetlb\n");
+    put(root, "proc/self/cgroup", "5:hugetlb:/c\n0::/\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), UINT64_MAX);
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.rsvd.limit_in_bytes", "9223372036854771712\n");
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.rsvd.usage_in_bytes", "0\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), UINT64_MAX);
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.limit_in_bytes", "0\n");
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.usage_in_bytes", "0\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), 0);
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.limit_in_bytes", "9223372036854771712\n");
+    put(root, "sys/fs/cgroup/hugetlb/c/hugetlb.2MB.rsvd.limit_in_bytes", "2097152\n");
+    assert_int_equal(lds_cgroup_hugetlb(root), 2097152);
+    remove_folder(root);
+}
+
 /* ------------------------------------------------------------------------------------------------------- */
 
 static const char *const rank_names[] = {
@@ -184,6 +216,7 @@ int main(void)
         cmocka_unit_test(in_a_container_the_mount_may_begin_further_down),
         cmocka_unit_test(memory_is_what_the_limit_leaves_beside_what_cannot_be_dropped),
         cmocka_unit_test(memory_of_version_1),
+        cmocka_unit_test(huge_pages_are_limited_twice),
         cmocka_unit_test(ranks_share_the_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
