@@ -102,6 +102,8 @@ static lds_status check_room(load *l, lds_error *err)
     uint64_t read_nbytes = l->plan->stats.read_nbytes;
     l->room = (lds_room){
         .nbytes = needed,
+        .window_nbytes = l->plan->stats.peak_nbytes - l->plan->arena_nbytes,
+        .least_window_nbytes = (uint64_t)o->n_threads * LDS_MIN_WINDOW_NBYTES,
         .done = &l->done_nbytes,
         .begin_done = l->total_nbytes > read_nbytes ? l->total_nbytes - read_nbytes : 0, /* mapped before */
         .end_done = l->total_nbytes,

@@ -5,6 +5,7 @@
 #include "src/load/room.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "src/base/machine.h"
 
@@ -46,6 +47,17 @@ static uint64_t still_to_take(const lds_room *room)
     return (uint64_t)((double)room->nbytes * left);
 }
 
+/*
+ * The largest window that there would be room for, in MiB, or 0. It is a little less, since what is left is another
+ * figure the next time.
+ */
+static uint64_t window_for(const lds_room *room, uint64_t left)
+{
+    uint64_t network = room->nbytes - room->window_nbytes, window = left > network ? left - network : 0;
+    window = (window - window / 8) >> 20;
+    return window << 20 < room->least_window_nbytes ? 0 : window;
+}
+
 /* With the lock. */
 static lds_status check(const lds_room *room, lds_error *err)
 {
@@ -57,9 +69,13 @@ static lds_status check(const lds_room *room, lds_error *err)
     uint64_t left = available > promised ? available - promised : 0;
     if (room->nbytes <= left)
         return LDS_OK;
-    return lds_fail(err, LDS_ERR_MEMORY, "out of memory: needs %.2f GB, %s %.2f GB%s",
+    char advice[64] = "";
+    uint64_t window = window_for(room, left);
+    if (window)
+        snprintf(advice, sizeof advice, ", enough with a window of %llu MiB", (unsigned long long)window);
+    return lds_fail(err, LDS_ERR_MEMORY, "out of memory: needs %.2f GB, %s %.2f GB%s%s",
                     (double)room->nbytes / 1e9, by_cgroup ? "the control group allows" : "the system has",
-                    (double)left / 1e9, promised ? " beside other loads" : "");
+                    (double)left / 1e9, promised ? " beside other loads" : "", advice);
 }
 
 lds_status lds_room_take(lds_room *room, lds_error *err)

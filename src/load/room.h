@@ -10,13 +10,16 @@
 typedef struct lds_room {
     struct lds_room *next;
     uint64_t nbytes;               /* promised; 0 for a load that was not */
+    uint64_t window_nbytes;        /* of it, which a smaller window would save, */
+    uint64_t least_window_nbytes;  /* down to this */
     const _Atomic uint64_t *done;  /* bytes of its progress, */
     uint64_t begin_done, end_done; /* when the first and the last of it are taken */
 } lds_room;
 
 /*
  * Promise room->nbytes, or refuse with LDS_ERR_MEMORY what neither the system nor the control group has beyond what
- * other loads were promised and have not taken yet. Beyond that the kernel would kill the process.
+ * other loads were promised and have not taken yet. Beyond that the kernel would kill the process. The message says
+ * which window there is room for, if there is for one.
  */
 lds_status lds_room_take(lds_room *room, lds_error *err);
 

@@ -3,8 +3,6 @@
 #include "src/base/options.h"
 #include "src/plan/plan.h"
 
-enum { MIN_WINDOW_NBYTES = 64 << 10 /* a thread */ };
-
 static const lds_load_options defaults = {
     .struct_size = sizeof(lds_load_options),
     .strict = true,
@@ -53,9 +51,10 @@ lds_status lds_load_options_check(lds_load_options *checked, const lds_load_opti
         return lds_fail(err, LDS_ERR_ARGUMENT, "options: memory is either hugetlb's or an allocator's");
     if (!checked->n_threads)
         checked->n_threads = lds_threads_available();
-    if (checked->window_nbytes && checked->window_nbytes / checked->n_threads < MIN_WINDOW_NBYTES)
+    if (checked->window_nbytes && checked->window_nbytes / checked->n_threads < LDS_MIN_WINDOW_NBYTES)
         return lds_fail(err, LDS_ERR_ARGUMENT,
                         "options: expected a window of at least %d bytes for each of %u threads, found %llu",
-                        MIN_WINDOW_NBYTES, checked->n_threads, (unsigned long long)checked->window_nbytes);
+                        LDS_MIN_WINDOW_NBYTES, checked->n_threads,
+                        (unsigned long long)checked->window_nbytes);
     return LDS_OK;
 }

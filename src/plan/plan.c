@@ -273,6 +273,9 @@ static void settle_source(placer *pl)
     }
     lds_plan_name_source(plan, plan->choice.kind);
     size_reads(pl);
+    /* What is there is read or viewed at once, by the worker itself: nothing else is on its way meanwhile. */
+    if (plan->choice.is_whole && plan->choice.kind != LDS_SOURCE_DIRECT)
+        plan->depth = 1;
     plan->stats = (lds_plan_stats){
         .struct_size = sizeof plan->stats,
         .n_transfers = plan->n_runs,

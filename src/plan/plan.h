@@ -10,6 +10,9 @@
 #include "src/plan/policy.h"
 #include "src/plan/report.h"
 
+/* The least that window_nbytes may be, a thread. */
+enum { LDS_MIN_WINDOW_NBYTES = 64 << 10 };
+
 /* Where a parameter's new bytes will be. */
 typedef enum lds_place {
     LDS_PLACE_MAPPED,  /* in the file's mapping */

@@ -65,6 +65,7 @@ lds_choice lds_policy_choose(const lds_policy_facts *facts)
     uint8_t cache = cache_state(facts), size = size_class(facts);
     lds_choice choice = {
         .is_resident = cache == HOT || facts->fs == LDS_FS_MEMORY,
+        .is_whole = facts->cached_nbytes >= facts->read_nbytes || facts->fs == LDS_FS_MEMORY,
         .is_remote = cache != HOT && (REMOTE & 1 << facts->fs),
         .reason = "as asked",
     };

@@ -28,6 +28,7 @@ typedef struct lds_policy_facts {
 typedef struct lds_choice {
     lds_source_kind kind;
     bool is_resident;   /* most bytes are in the page cache */
+    bool is_whole;      /* all are, as far as was looked */
     bool looks_first;   /* blocks that the page cache has are copied from there, whatever the kind */
     bool is_remote;     /* a read is a round trip: many small ones at once are better than few large ones */
     const char *reason; /* a string constant */

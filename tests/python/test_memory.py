@@ -75,9 +75,9 @@ def memory_available() -> int:
 
 
 @pytest.fixture
-def group():
+def group(request):
     """What it allows is the least there is only where the system has more, whatever else goes on there."""
-    limit = 512 * MIB
+    limit = getattr(request, "param", 512) * MIB
     if (available := memory_available()) < 2 * limit:
         pytest.skip(f"needs {2 * limit // MIB} MiB of memory, the system has {available // MIB} MiB")
     made = MemoryGroup(limit)
@@ -114,6 +114,41 @@ def test_fits_into_a_control_group(loadstone, tmp_path, group):
     report = json.loads(done.stdout)
     assert report["bytes_written"] == 360 * MIB
     assert report["peak_rss_bytes"] <= 360 * MIB + 64 * MIB + 16 * MIB
+
+
+@pytest.mark.parametrize("group", [110], indirect=True)
+def test_what_the_page_cache_has_needs_a_block_a_thread(loadstone, tmp_path, group):
+    """80 MiB of weights fit, and a window of 64 MiB beside them would not."""
+    path = write_zeros(tmp_path / "hot.safetensors", 40 * MIB)
+    path.read_bytes()
+    args = ["load", path, "--dtype", "f32", "--threads", 2, "--json"]
+    plan = loadstone.json(*args, "--dry-run")
+    assert 80 * MIB < plan["peak_bytes"] <= 80 * MIB + 2 * (4 * MIB + 8192)
+    done = group.run(loadstone.path, *args)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["peak_rss_bytes"] <= plan["peak_bytes"] + 16 * MIB
+
+
+@pytest.mark.parametrize("group", [110], indirect=True)
+def test_refusal_tells_which_window_fits(loadstone, tmp_path, group):
+    path = write_zeros(tmp_path / "cold.safetensors", 40 * MIB)
+    args = ["load", path, "--dtype", "f32", "--threads", 2, "--io", "direct"]
+    done = group.run(loadstone.path, *args)
+    assert done.returncode == 5
+    found = re.fullmatch(
+        r"loadstone: out of memory: needs 0.1\d GB, the control group allows 0.1\d GB, "
+        r"enough with a window of (\d+) MiB\n",
+        done.stderr,
+    )
+    assert found, done.stderr
+    assert 16 < int(found[1]) < 30
+    done = group.run(loadstone.path, *args, "--window", f"{found[1]}MiB")
+    assert done.returncode == 0, done.stderr
+    # Where the weights alone do not fit, no window helps.
+    path = write_zeros(tmp_path / "large.safetensors", 60 * MIB)
+    done = group.run(loadstone.path, "load", path, "--dtype", "f32")
+    assert done.returncode == 5
+    assert "window" not in done.stderr
 
 
 TWO_LOADS = """
@@ -300,5 +335,6 @@ def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype, is_cache
 @pytest.mark.parametrize(("mib", "window"), [(256, 64), (400, 100), (512, 128), (4000, 128)])
 def test_window_is_a_part_of_what_is_read(loadstone, tmp_path, mib, window, n_threads):
     path = write_zeros(tmp_path / "a.safetensors", mib * MIB)
-    plan = loadstone.json("load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads)
+    args = ["load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads, "--io", "direct"]
+    plan = loadstone.json(*args)
     assert window * 3 // 4 * MIB < plan["peak_bytes"] - plan["bytes_written"] <= window * MIB

@@ -71,6 +71,17 @@ static void what_is_to_be_kept_is_read_through_the_page_cache(void **state)
     chooses(LDS_SOURCE_DIRECT, "as asked", (lds_policy_facts){LDS_IO_DIRECT, LDS_FS_LOCAL, any, 0, true});
 }
 
+static void one_page_less_is_not_the_whole(void **state)
+{
+    (void)state;
+    for (int fs = LDS_FS_LOCAL; fs <= LDS_FS_FUSE; fs++) {
+        lds_policy_facts facts = {LDS_IO_AUTO, (lds_fs)fs, any, any, false};
+        assert_true(lds_policy_choose(&facts).is_whole);
+        facts.cached_nbytes -= 4096;
+        assert_int_equal(lds_policy_choose(&facts).is_whole, fs == LDS_FS_MEMORY);
+    }
+}
+
 static void every_combination_has_a_row(void **state)
 {
     (void)state;
@@ -105,6 +116,7 @@ int main(void)
         cmocka_unit_test(the_table_decides_otherwise),
         cmocka_unit_test(mapped_pages_are_awaited_where_they_are_far),
         cmocka_unit_test(what_is_to_be_kept_is_read_through_the_page_cache),
+        cmocka_unit_test(one_page_less_is_not_the_whole),
         cmocka_unit_test(every_combination_has_a_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
