@@ -778,7 +778,8 @@ typedef struct lds_load_options {
                                     more is mapped than there is free memory, which the report's fallback says */
     uint64_t seed;               /* of init_missing; default 0 */
     lds_io io;                   /* default LDS_IO_AUTO */
-    uint32_t n_threads;          /* 1 to 1024; default 0: by affinity mask, cgroup quota and local ranks.
+    uint32_t n_threads;          /* 1 to 1024; default 0: the affinity mask, but no more than an even
+                                    share, among the local ranks, of all processors and of the cgroup's quota.
                                     Loads that run at once share these threads */
     uint64_t window_nbytes;      /* most memory for what is being read and converted, at least 64 KiB for each
                                     thread; default 0: a quarter of what is read, at least 64 and at most 128 MiB */

@@ -33,8 +33,13 @@ static uint32_t affinity_count(void)
     return 0;
 }
 
-/* The ranks on this host, from what launchers put into the environment; 1 if they say nothing. */
-static uint32_t local_ranks(void)
+typedef struct launched {
+    uint32_t n_ranks;     /* on this host */
+    bool is_of_all_hosts; /* or on all of them, where nothing else is told */
+} launched;
+
+/* What launchers put into the environment; one rank if they say nothing. */
+static launched find_launch(void)
 {
     static const char *const names[] = {
         "LOCAL_WORLD_SIZE",           /* torchrun, and what accelerate and DeepSpeed set */
@@ -45,28 +50,41 @@ static uint32_t local_ranks(void)
         "SLURM_STEP_TASKS_PER_NODE",  /* srun: "8", or "8(x2),4", of which the first is taken */
         "MS_WORKER_NUM",              /* MindSpore's msrun: of all hosts, it tells no more */
     };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    enum { N_NAMES = sizeof names / sizeof *names };
+    for (size_t i = 0; i < N_NAMES; i++) {
         const char *value = getenv(names[i]);
         unsigned long n = value && *value >= '0' && *value <= '9' ? strtoul(value, NULL, 10) : 0;
         if (n > 0 && n <= MAX_RANKS)
-            return (uint32_t)n;
+            return (launched){(uint32_t)n, i == N_NAMES - 1};
     }
-    return 1;
+    return (launched){1, false};
+}
+
+/*
+ * What one rank has of all processors. A mask that is narrower may be its own already, which must not be divided once
+ * more, or have been made for several: for a NUMA node's ranks, or for the launcher. What one rank is pinned to is
+ * hardly more than an even share, so that both are right if it gets no more than that.
+ */
+static uint32_t share_of(const launched *launch, uint32_t all, uint32_t allowed)
+{
+    uint32_t n = launch->n_ranks, even = all / n + (all % n != 0);
+    if (allowed == all)
+        return all / n;
+    return launch->is_of_all_hosts || allowed < even ? allowed : even;
 }
 
 uint32_t lds_threads_available_in(const char *root)
 {
-    uint32_t ranks = local_ranks(), allowed = affinity_count(), all = lds_cgroup_processors(root);
+    const launched launch = find_launch();
+    uint32_t allowed = affinity_count(), all = lds_cgroup_processors(root);
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (!all)
         all = online > 0 ? (uint32_t)online : 1;
     if (!allowed || allowed > all)
         allowed = all;
-    /* A launcher that pinned its ranks has divided the processors already. */
-    uint64_t n = allowed < all ? allowed : allowed / ranks;
-    uint64_t quota = lds_cgroup_quota(root);
-    if (quota != UINT64_MAX && quota / 1000 / ranks < n)
-        n = quota / 1000 / ranks;
+    uint64_t n = share_of(&launch, all, allowed), quota = lds_cgroup_quota(root);
+    if (quota != UINT64_MAX && quota / 1000 / launch.n_ranks < n)
+        n = quota / 1000 / launch.n_ranks;
     return n < 1 ? 1 : n > LDS_MAX_THREADS ? LDS_MAX_THREADS : (uint32_t)n;
 }
 

@@ -9,9 +9,9 @@
 enum { LDS_MAX_THREADS = 1024 };
 
 /*
- * The processors that this process may use: its affinity mask, cut by the control groups' CPU quota and divided
- * among the ranks on this host that MPI, torchrun, Slurm or MindSpore announce in the environment. 1 to
- * LDS_MAX_THREADS.
+ * The processors that this process may use: its affinity mask, no more of it than an even share for each of the ranks
+ * on this host that MPI, torchrun, Slurm or MindSpore announce in the environment, and no more than its share of the
+ * control groups' CPU quota. 1 to LDS_MAX_THREADS.
  */
 uint32_t lds_threads_available(void);
 

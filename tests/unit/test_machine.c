@@ -196,13 +196,47 @@ static void ranks_share_the_quota(void **state)
     if (all > 1) {
         setenv("LOCAL_WORLD_SIZE", "2", 1);
         assert_int_equal(lds_threads_available_in(root), all / 2);
-        /* A mask narrower than the cpuset was made by a launcher that pins ranks: it is not divided again. */
+        /* A mask that is no more than a share of the cpuset may be the rank's own: it is not divided again, */
         put(root, "sys/fs/cgroup/cpuset.cpus.effective", "0-4095\n");
         assert_int_equal(lds_threads_available_in(root), all);
         put(root, "sys/fs/cgroup/cpu.max", "200000 100000\n");
         assert_int_equal(lds_threads_available_in(root), 1);
         unsetenv("LOCAL_WORLD_SIZE");
         assert_int_equal(lds_threads_available_in(root), 2);
+    }
+    remove_folder(root);
+}
+
+static void set_number(const char *name, uint32_t value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", value);
+    setenv(name, text, 1);
+}
+
+/* As where numactl narrows the mask of the launcher, and so that of all ranks. */
+static void ranks_share_a_mask_that_is_wider_than_a_share(void **state)
+{
+    (void)state;
+    char *root = make_folder(), cpus[32];
+    put(root, "proc/self/mountinfo", V2_MOUNT);
+    put(root, "proc/self/cgroup", "0::/\n");
+    uint32_t allowed = lds_threads_available_in(root);
+    if (allowed > 1 && allowed < 1024) {
+        snprintf(cpus, sizeof cpus, "0-%u\n", 2 * allowed - 1);
+        put(root, "sys/fs/cgroup/cpuset.cpus.effective", cpus);
+        set_number("LOCAL_WORLD_SIZE", 2 * allowed);
+        assert_int_equal(lds_threads_available_in(root), 1);
+        set_number("LOCAL_WORLD_SIZE", 2);
+        assert_int_equal(lds_threads_available_in(root), allowed);
+        /* Shares of an odd number differ by one: the larger is not cut. */
+        snprintf(cpus, sizeof cpus, "0-%u\n", 2 * allowed - 2);
+        put(root, "sys/fs/cgroup/cpuset.cpus.effective", cpus);
+        assert_int_equal(lds_threads_available_in(root), allowed);
+        unsetenv("LOCAL_WORLD_SIZE");
+        set_number("MS_WORKER_NUM", 2 * allowed); /* on how many hosts, nobody says */
+        assert_int_equal(lds_threads_available_in(root), allowed);
+        unsetenv("MS_WORKER_NUM");
     }
     remove_folder(root);
 }
@@ -218,6 +252,7 @@ int main(void)
         cmocka_unit_test(memory_of_version_1),
         cmocka_unit_test(huge_pages_are_limited_twice),
         cmocka_unit_test(ranks_share_the_quota),
+        cmocka_unit_test(ranks_share_a_mask_that_is_wider_than_a_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
