@@ -805,7 +805,8 @@ typedef struct lds_load_options {
     bool hugetlb;
     /*
      * Begin even if free memory, or what the control group's limit leaves, has no room for the load. Default
-     * false: it is then LDS_ERR_MEMORY before anything is taken, and no case for the kernel's killer.
+     * false: it is then LDS_ERR_MEMORY before anything is taken, and no case for the kernel's killer. Loads that
+     * need less than 16 MiB are not looked at, nor those with an allocator or hugetlb.
      */
     bool overcommit;
     /*
