@@ -7,26 +7,20 @@
  */
 #include "src/base/cgroup.h"
 
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "src/base/system_file.h"
 
 enum { PATH_SIZE = 4096, LINE_SIZE = 8192 };
 
 /* Version 1 says "no limit" by the largest multiple of a page. */
 #define NO_LIMIT (UINT64_C(1) << 62)
 
-static FILE *open_file(const char *folder, const char *name)
-{
-    char path[PATH_SIZE + 64];
-    return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path ? fopen(path, "re") : NULL;
-}
-
 /* The first line of a file, without its end. */
 static bool read_line(const char *folder, const char *name, char *line, size_t size)
 {
-    FILE *f = open_file(folder, name);
+    FILE *f = lds_system_file_open(folder, name);
     if (!f)
         return false;
     bool found = fgets(line, (int)size, f);
@@ -34,17 +28,6 @@ static bool read_line(const char *folder, const char *name, char *line, size_t s
     if (found)
         line[strcspn(line, "\n")] = 0;
     return found;
-}
-
-/* A file that holds a number; "max" is none. */
-static bool read_number(const char *folder, const char *name, uint64_t *value)
-{
-    char line[64];
-    long long number;
-    if (!read_line(folder, name, line, sizeof line) || sscanf(line, "%lld", &number) != 1 || number < 0)
-        return false;
-    *value = (uint64_t)number;
-    return true;
 }
 
 static bool has_word(const char *list, const char *word)
@@ -62,7 +45,7 @@ static bool has_word(const char *list, const char *word)
  */
 static bool find_mount(const char *root, const char *controller, char *mount, char *folder)
 {
-    FILE *f = open_file(root, "proc/self/mountinfo");
+    FILE *f = lds_system_file_open(root, "proc/self/mountinfo");
     char line[LINE_SIZE];
     bool found = false;
     while (f && !found && fgets(line, sizeof line, f)) {
@@ -104,7 +87,7 @@ static void visit_up(const char *root, const char *controller, const char *group
 /* Look into every folder that limits this process's use of what the controller controls. */
 static void visit_groups(const char *root, const char *controller, visit *look, void *ctx)
 {
-    FILE *f = open_file(root, "proc/self/cgroup");
+    FILE *f = lds_system_file_open(root, "proc/self/cgroup");
     char line[LINE_SIZE];
     while (f && fgets(line, sizeof line, f)) { /* "<id>:<controllers>:<folder>" */
         line[strcspn(line, "\n")] = 0;
@@ -133,8 +116,8 @@ static void look_for_quota(void *ctx, const char *folder, bool is_v2)
         if (!read_line(folder, "cpu.max", line, sizeof line) || sscanf(line, "%llu %llu", &q, &p) != 2)
             return;
         quota = q, period = p;
-    } else if (!read_number(folder, "cpu.cfs_quota_us", &quota) ||
-               !read_number(folder, "cpu.cfs_period_us", &period)) {
+    } else if (!lds_system_file_number(folder, "cpu.cfs_quota_us", &quota) ||
+               !lds_system_file_number(folder, "cpu.cfs_period_us", &period)) {
         return;
     }
     if (period && quota < UINT64_MAX / 1000 && quota * 1000 / period < *least)
@@ -186,7 +169,7 @@ uint32_t lds_cgroup_processors(const char *root)
 /* What a group holds of files, and could let go. Version 1 also counts without the groups below: not that. */
 static uint64_t file_pages(const char *folder, bool is_v2)
 {
-    FILE *f = open_file(folder, "memory.stat");
+    FILE *f = lds_system_file_open(folder, "memory.stat");
     char line[256], name[128];
     uint64_t sum = 0;
     while (f && fgets(line, sizeof line, f)) {
@@ -212,8 +195,8 @@ static uint64_t left_of(const char *folder, const char *limit_file, const char *
                         uint64_t file_nbytes)
 {
     uint64_t limit, usage;
-    if (!read_number(folder, limit_file, &limit) || !read_number(folder, usage_file, &usage) ||
-        limit >= NO_LIMIT)
+    if (!lds_system_file_number(folder, limit_file, &limit) ||
+        !lds_system_file_number(folder, usage_file, &usage) || limit >= NO_LIMIT)
         return UINT64_MAX;
     usage -= less(usage, file_nbytes);
     return limit - less(limit, usage);

@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "src/base/cgroup.h"
+#include "src/base/system_file.h"
 
 enum { MAX_RANKS = 65536 };
 
@@ -95,11 +95,10 @@ uint32_t lds_threads_available(void)
 
 uint64_t lds_memory_available_in(const char *root, bool *by_cgroup)
 {
-    char path[4096], line[256];
+    char line[256];
     unsigned long long kib, available = 0, swap = 0;
     bool is_known = false;
-    FILE *f =
-        snprintf(path, sizeof path, "%s/proc/meminfo", root) < (int)sizeof path ? fopen(path, "re") : NULL;
+    FILE *f = lds_system_file_open(root, "proc/meminfo");
     while (f && fgets(line, sizeof line, f)) {
         if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
             available = kib;

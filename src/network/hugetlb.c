@@ -8,11 +8,11 @@
  * limit has been looked at, and nothing more can be done.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <sys/mman.h>
 
 #include "src/base/cgroup.h"
 #include "src/base/memory.h"
+#include "src/base/system_file.h"
 #include "src/base/threads.h"
 #include "src/network/storage.h"
 
@@ -33,24 +33,14 @@ typedef struct touching {
     atomic_bool give_way;
 } touching;
 
-static uint64_t reserved_huge_pages(void)
-{
-    FILE *f = fopen("/proc/sys/vm/nr_hugepages", "re");
-    unsigned long long n = 0;
-    if (f && fscanf(f, "%llu", &n) != 1)
-        n = 0;
-    if (f)
-        fclose(f);
-    return n;
-}
-
 static lds_status fail_by_system(uint64_t nbytes, lds_error *err)
 {
+    uint64_t n_reserved = 0;
+    (void)lds_system_file_number("", "proc/sys/vm/nr_hugepages", &n_reserved);
     return lds_fail(err, LDS_ERR_MEMORY,
                     "out of memory: needs %llu reserved huge pages of 2 MiB, the system has %llu of them, "
                     "in use or not (/proc/sys/vm/nr_hugepages)",
-                    (unsigned long long)(nbytes / LDS_HUGE_PAGE_NBYTES),
-                    (unsigned long long)reserved_huge_pages());
+                    (unsigned long long)(nbytes / LDS_HUGE_PAGE_NBYTES), (unsigned long long)n_reserved);
 }
 
 static lds_status fail_by_limit(uint64_t nbytes, uint64_t left, lds_error *err)
