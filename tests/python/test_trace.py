@@ -59,7 +59,8 @@ def test_mapped_pages_are_page_faults(loadstone, model, tmp_path):
     path = tmp_path / "trace.json"
     loadstone("load", model, "--trace", path)
     spans = [e for e in json.loads(path.read_text())["traceEvents"] if e["ph"] == "X" and e["tid"]]
-    assert {e["name"] for e in spans} == {"page faults"}
+    # There is nothing to wait for, but a thread may be held up where it would.
+    assert {e["name"] for e in spans} - {"wait"} == {"page faults"}
 
 
 def test_a_path_that_is_not_utf8(loadstone, model, tmp_path):
