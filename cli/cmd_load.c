@@ -93,18 +93,25 @@ static void set_options(load_job *job)
     o->progress_ctx = &job->bar;
 }
 
-/*
- * Written while it is empty, so that a place where it cannot be is found before the load. What is no file, such as a
- * pipe, takes it only once.
- */
-static lds_status begin_trace(load_job *job, lds_error *err)
+/* What the report is printed to would be another file when the trace has taken its place. */
+static bool is_report(const command_line *line)
 {
-    struct stat st;
-    const char *path = job->line->trace;
-    lds_status status = lds_trace_new(&job->trace, err);
-    if (!status && (stat(path, &st) || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
-        status = lds_trace_write(job->trace, path, err);
-    return status;
+    struct stat trace, out;
+    bool is_silent = line->quiet && !line->json && !line->digest;
+    return !is_silent && !stat(line->trace, &trace) && !fstat(STDOUT_FILENO, &out) && S_ISREG(out.st_mode) &&
+           trace.st_dev == out.st_dev && trace.st_ino == out.st_ino;
+}
+
+/* A place where it cannot be is found before the load. */
+static int begin_trace(load_job *job)
+{
+    if (is_report(job->line))
+        return fail_usage("load", "--trace: expected a file of its own, found that of the standard output");
+    lds_error err = LDS_ERROR_INIT;
+    lds_status status = lds_trace_check(job->line->trace, &err);
+    if (!status)
+        status = lds_trace_new(&job->trace, &err);
+    return status ? fail(status, &err) : CLI_DONE;
 }
 
 static int prepare(load_job *job, const command_line *line)
@@ -113,10 +120,8 @@ static int prepare(load_job *job, const command_line *line)
     int exit_code = read_keymap(job);
     if (!exit_code && line->network)
         exit_code = read_file(&job->manifest, &job->manifest_nbytes, line->network);
-    lds_error err = LDS_ERROR_INIT;
-    lds_status status = !exit_code && line->trace ? begin_trace(job, &err) : LDS_OK;
-    if (status)
-        exit_code = fail(status, &err);
+    if (!exit_code && line->trace)
+        exit_code = begin_trace(job);
     set_options(job);
     return exit_code;
 }

@@ -755,9 +755,17 @@ LDS_API LDS_MUST_CHECK lds_status lds_trace_new(lds_trace **trace, lds_error *er
 
 /*
  * Write it to a file, in the JSON of the Trace Event Format: a process for each load, a lane for each worker and
- * one for the phases of the load. LDS_ERR_IO names the file.
+ * one for the phases of the load. It replaces nothing but an earlier trace or an empty file, and these only when it is
+ * whole: it is written beside them and renamed. A trace of no load replaces nothing, which is no error. A pipe or a
+ * terminal is written to as it is. LDS_ERR_ARGUMENT if another file is there, LDS_ERR_IO; both name it.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_trace_write(lds_trace *trace, const char *path, lds_error *err);
+
+/*
+ * The error that lds_trace_write() would give for that path, as far as it can be told before the loads. What is there
+ * stays as it is; a pipe is not opened.
+ */
+LDS_API LDS_MUST_CHECK lds_status lds_trace_check(const char *path, lds_error *err);
 
 /* No load may be using it. */
 LDS_API void lds_trace_free(lds_trace *trace);

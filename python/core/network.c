@@ -304,10 +304,13 @@ static PyObject *load_traced(network_object *n, const lds_checkpoint *checkpoint
     if (!path)
         return load(n, checkpoint, options, progress);
     lds_error err = LDS_ERROR_INIT;
-    if (lds_trace_new(&options->trace, &err))
+    lds_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = lds_trace_check(PyBytes_AS_STRING(path), &err);
+    Py_END_ALLOW_THREADS;
+    if (status || lds_trace_new(&options->trace, &err))
         return core_fail(n->state, &err);
     PyObject *report = load(n, checkpoint, options, progress);
-    lds_status status = LDS_OK;
     if (report) {
         Py_BEGIN_ALLOW_THREADS;
         status = lds_trace_write(options->trace, PyBytes_AS_STRING(path), &err);

@@ -205,7 +205,8 @@ def load(
         cache: True, or a folder: keep what was converted there, and map it when the same is loaded again.
             .report.cache says what came of it. True is loadstone/ in your cache folder.
         cache_nbytes: most that its entries may have, 0 for 64 GiB; what was used least recently goes.
-        trace: a file to write to when each thread did what, for chrome://tracing and ui.perfetto.dev.
+        trace: a file to write to when each thread did what, for chrome://tracing and ui.perfetto.dev: a new
+            one, an earlier trace, which is replaced when this one is whole, or a pipe.
         keep_cache: leave in the page cache what is read. Otherwise what was not there before is let go of.
         prefetch: first have everything read into the page cache, unless it is larger than free memory.
 

@@ -5,12 +5,11 @@
  */
 #include "src/load/trace.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 
 #include "src/base/json.h"
 #include "src/base/memory.h"
+#include "src/load/trace_file.h"
 
 enum { MIN_NS = 1000 }; /* what is shorter cannot be seen */
 
@@ -130,23 +129,42 @@ static void put_events(FILE *f, const lds_trace *trace)
         }
 }
 
+static lds_status write_to(lds_trace_file *file, lds_trace *trace, lds_error *err)
+{
+    LDS_TRY(lds_trace_file_begin(file, err));
+    pthread_mutex_lock(&trace->lock);
+    fputs(LDS_TRACE_BEGIN, file->stream);
+    put_names(file->stream, trace);
+    put_events(file->stream, trace);
+    fputs("\n]}\n", file->stream);
+    pthread_mutex_unlock(&trace->lock);
+    return lds_trace_file_commit(file, err);
+}
+
+static bool has_loads(lds_trace *trace)
+{
+    pthread_mutex_lock(&trace->lock);
+    bool has = trace->n_loads > 0;
+    pthread_mutex_unlock(&trace->lock);
+    return has;
+}
+
 lds_status lds_trace_write(lds_trace *trace, const char *path, lds_error *err)
 {
-    FILE *f = fopen(path, "we");
-    int failed = !f, why = errno;
-    if (f) {
-        pthread_mutex_lock(&trace->lock);
-        fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", f);
-        put_names(f, trace);
-        put_events(f, trace);
-        fputs("\n]}\n", f);
-        pthread_mutex_unlock(&trace->lock);
-        failed = ferror(f);
-        failed |= fclose(f);
-        why = errno;
-    }
-    if (!failed)
-        return LDS_OK;
-    lds_fail_errno(err, LDS_ERR_IO, why, "cannot be written");
-    return lds_error_context(err, LDS_ERR_IO, path, NULL);
+    lds_trace_file file;
+    lds_status status = lds_trace_file_find(&file, path, err);
+    if (!status && (has_loads(trace) || !file.is_there))
+        status = write_to(&file, trace, err);
+    lds_trace_file_end(&file);
+    return status ? lds_error_context(err, status, path, NULL) : LDS_OK;
+}
+
+lds_status lds_trace_check(const char *path, lds_error *err)
+{
+    lds_trace_file file;
+    lds_status status = lds_trace_file_find(&file, path, err);
+    if (!status && !file.is_stream) /* a pipe's reader takes one end for the last */
+        status = lds_trace_file_begin(&file, err);
+    lds_trace_file_end(&file);
+    return status ? lds_error_context(err, status, path, NULL) : LDS_OK;
 }

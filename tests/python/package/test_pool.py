@@ -78,6 +78,21 @@ def test_cache_and_trace(path, tmp_path):
     assert loadstone.load(path).report.cache is None
 
 
+def test_a_trace_replaces_nothing_else(path, tmp_path):
+    """What cannot be written is refused before the load."""
+    before = path.read_bytes()
+    network = loadstone.Network.from_checkpoint(path)
+    for target, error, message in (
+        (path, loadstone.ArgumentError, "expected a new file or an earlier trace, found another file"),
+        (tmp_path, OSError, "cannot be written: Is a directory"),
+    ):
+        with pytest.raises(error, match=f"{re.escape(str(target))}: {message}"):
+            network.load_into(path, trace=target)
+        assert network["w"].data_ptr is None
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 GERMAN = """
     import json, locale, sys
     import loadstone
