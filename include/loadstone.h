@@ -108,7 +108,7 @@ typedef struct lds_error {
     uint64_t offset;        /* byte in the file that the error is about, or LDS_NO_OFFSET */
     uint32_t file_nbytes;   /* message begins with this many bytes of file path, or 0 if it names none */
     uint32_t tensor_nbytes; /* length of the tensor or field that follows the file and ": ", or 0 */
-    char message[1024];     /* NUL-terminated UTF-8 */
+    char message[1024];     /* NUL-terminated UTF-8, in English in every locale */
 } lds_error;
 
 /* clang-format off */
@@ -990,8 +990,8 @@ LDS_API const char *lds_report_detail(const lds_report *report, lds_report_list 
 LDS_API const uint64_t *lds_report_found_shape(const lds_report *report, size_t i, uint32_t *n_dims);
 
 /*
- * The report as lines of text for people; control characters in names become '?'. Freed with the report. Never
- * NULL.
+ * The report as lines of text for people, in English in every locale; control characters in names become '?'. Freed
+ * with the report. Never NULL.
  */
 LDS_API const char *lds_report_text(const lds_report *report);
 

@@ -5,8 +5,9 @@
 #include "src/base/error.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+
+#include "src/base/format.h"
 
 /* A path longer than this is shortened at its left, where it tells least. */
 enum { MAX_PATH_SHOWN = 320, MAX_TENSOR_SHOWN = 256 };
@@ -72,7 +73,7 @@ static void fill(lds_error *err, lds_status status, const char *format, va_list 
     err->offset = LDS_NO_OFFSET;
     err->file_nbytes = 0;
     err->tensor_nbytes = 0;
-    vsnprintf(err->message, sizeof err->message, format, args);
+    lds_vformat(err->message, sizeof err->message, format, args);
     drop_cut_characters(err->message);
     lds_keep_to_one_line(err->message);
 }
@@ -83,7 +84,7 @@ static void append(lds_error *err, const char *format, ...)
     size_t n = strlen(err->message);
     va_list args;
     va_start(args, format);
-    vsnprintf(err->message + n, sizeof err->message - n, format, args);
+    lds_vformat(err->message + n, sizeof err->message - n, format, args);
     va_end(args);
     lds_keep_to_one_line(err->message + n);
 }
@@ -118,7 +119,7 @@ lds_status lds_fail_errno(lds_error *err, lds_status status, int os_errno, const
     FILL(err, status, format);
     err->os_errno = os_errno;
     char text[128];
-    append(err, ": %s", strerror_r(os_errno, text, sizeof text));
+    append(err, ": %s", lds_strerror(os_errno, text, sizeof text));
     return status;
 }
 

@@ -2,9 +2,10 @@
 #include "src/base/memory.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "src/base/format.h"
 
 lds_status lds_calloc(void *data, size_t n, size_t element_nbytes, lds_error *err)
 {
@@ -65,11 +66,11 @@ lds_status lds_format_string(char **string, lds_error *err, const char *format, 
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    int n = lds_vformat(NULL, 0, format, args);
     va_end(args);
     char *p = n < 0 ? NULL : malloc((size_t)n + 1);
     if (p)
-        vsnprintf(p, (size_t)n + 1, format, again);
+        lds_vformat(p, (size_t)n + 1, format, again);
     va_end(again);
     if (!p)
         return lds_fail_memory(err, n < 0 ? 0 : (uint64_t)n + 1);

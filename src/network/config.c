@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/format.h"
 #include "src/base/json.h"
 
 enum { MAX_NAMES = 256, MAX_CHOICES_SHOWN = 200 };
@@ -71,7 +72,7 @@ static lds_status read_number(reader *r, const lds_config_field *field, lds_json
     if (token == LDS_JSON_NUMBER && lds_json_double(&r->json, value) && *value >= 0 && *value <= max)
         return LDS_OK;
     char expected[40];
-    snprintf(expected, sizeof expected, "a number from 0 to %g", max);
+    lds_format(expected, sizeof expected, "a number from 0 to %g", max);
     return lds_json_refuse(&r->json, LDS_ERR_MALFORMED, token, expected);
 }
 
@@ -277,7 +278,7 @@ lds_status lds_config_fail(lds_error *err, const lds_config_source *source, cons
     char text[256];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    lds_vformat(text, sizeof text, format, args);
     va_end(args);
     lds_status status = lds_fail(err, LDS_ERR_MALFORMED, "%s", text);
     return lds_error_context(err, status, source->path, fields);

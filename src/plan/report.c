@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdio.h>
 
+#include "src/base/format.h"
 #include "src/base/options.h"
 
 /* More names than this of one list are counted, not shown, in the text. */
@@ -69,7 +69,7 @@ lds_status lds_report_note_cache(lds_report *report, lds_error *err, const char 
     char text[sizeof err->message + 32];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    lds_vformat(text, sizeof text, format, args);
     va_end(args);
     char *copy;
     LDS_TRY(lds_copy_string(&copy, text, strlen(text), err));
@@ -126,12 +126,12 @@ static void say(text *t, const char *format, ...)
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    int n = lds_vformat(NULL, 0, format, args);
     va_end(args);
     if (!t->status)
         t->status = lds_grow(&t->data, &t->capacity, t->n + (size_t)n + 1, 1, t->err);
     if (!t->status)
-        t->n += (size_t)vsnprintf(t->data + t->n, (size_t)n + 1, format, again);
+        t->n += (size_t)lds_vformat(t->data + t->n, (size_t)n + 1, format, again);
     va_end(again);
 }
 

@@ -1,13 +1,8 @@
 /* Errors, memory and the index of names. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
+#include <locale.h>
 
 #include "src/base/names.h"
+#include "tests/unit/support.h"
 
 static void error_names_file_tensor_and_byte(void **state)
 {
@@ -68,6 +63,45 @@ static void a_message_has_no_parts_of_characters(void **state)
     lds_fail(&err, LDS_ERR_NAME, "no");
     lds_error_context(&err, LDS_ERR_NAME, "a\xFF\xC3", NULL);
     assert_string_equal(err.message, "a\xFF\xC3: no");
+}
+
+static void assert_comma(const char *expected)
+{
+    char text[8];
+    snprintf(text, sizeof text, "%.1f", 0.5);
+    assert_string_equal(text, expected);
+}
+
+/* The program's locale, and another of this thread's, which stay what they are. */
+static void messages_do_not_follow_the_locale(void **state)
+{
+    (void)state;
+    char *folder = make_folder(), command[512];
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1", folder);
+    bool is_there = !system(command) && !setenv("LOCPATH", folder, 1) && setlocale(LC_ALL, "de_DE.UTF-8");
+    remove_folder(folder);
+    if (!is_there)
+        skip(); /* no sources of locales */
+    lds_error err = LDS_ERROR_INIT;
+    lds_fail(&err, LDS_ERR_MEMORY, "needs %.2f GB, found %g", 1.25, 0.5);
+    assert_string_equal(err.message, "needs 1.25 GB, found 0.5");
+    assert_comma("0,5");
+    lds_fail_errno(&err, LDS_ERR_IO, 28, "has no room for %.2f GB", 1.25);
+    assert_string_equal(err.message, "has no room for 1.25 GB: No space left on device");
+    char *text;
+    assert_int_equal(lds_format_string(&text, NULL, "%.3f s", 0.028), LDS_OK);
+    assert_string_equal(text, "0.028 s");
+    free(text);
+
+    locale_t own = duplocale(LC_GLOBAL_LOCALE);
+    setlocale(LC_ALL, "C");
+    assert_comma("0.5");
+    locale_t before = uselocale(own);
+    lds_fail(&err, LDS_ERR_MEMORY, "needs %.2f GB", 1.25);
+    assert_string_equal(err.message, "needs 1.25 GB");
+    assert_comma("0,5");
+    uselocale(before);
+    freelocale(own);
 }
 
 static void error_may_be_null(void **state)
@@ -131,6 +165,7 @@ int main(void)
         cmocka_unit_test(error_shortens_long_paths_at_a_character),
         cmocka_unit_test(a_message_is_one_line),
         cmocka_unit_test(a_message_has_no_parts_of_characters),
+        cmocka_unit_test(messages_do_not_follow_the_locale),
         cmocka_unit_test(error_may_be_null),
         cmocka_unit_test(every_status_has_its_name),
         cmocka_unit_test(names_find_what_was_added),
