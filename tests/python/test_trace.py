@@ -46,6 +46,10 @@ def test_trace(loadstone, model, tmp_path):
         "memory",
         "transfer",
     ]
+    # What takes less than a microsecond is left out, and "cache" is there three times.
+    for name in ("plan", "cache", "memory", "transfer", "init", "check"):
+        took = sum(e["dur"] for e in phases if e["name"] == name)
+        assert took == pytest.approx(report["phases"][name] * 1e6, abs=3.1)
     assert sum(e["dur"] for e in phases) / 1e6 <= report["seconds"]
 
 
