@@ -325,8 +325,8 @@ static PyObject *load_traced(network_object *n, const lds_checkpoint *checkpoint
 
 /*
  * _load(checkpoint, dtype, keep_in_fp32, names, key_map, strict, ignore_mismatched, init_missing, lazy, seed, io,
- * threads, progress, pool, hugetlb, overcommit, cache, cache_nbytes, trace, keep_cache, prefetch): a report as a
- * dict. Defaults are the caller's business; threads, pool, cache and trace may be None.
+ * threads, progress, pool, hugetlb, overcommit, cache, cache_nbytes, trace, keep_cache, prefetch, window_nbytes): a
+ * report as a dict. Defaults are the caller's business; threads, pool, cache and trace may be None.
  */
 static PyObject *network_load(PyObject *self, PyObject *args)
 {
@@ -339,12 +339,13 @@ static PyObject *network_load(PyObject *self, PyObject *args)
     core_number threads = {
         .state = state, .name = "threads", .least = 1, .most = MAX_THREADS, .or_none = true};
     core_number cache_nbytes = {.state = state, .name = "cache_nbytes", .most = UINT64_MAX};
-    if (!PyArg_ParseTuple(args, "O!OO!O!OppppO&iO&OOppOO&Opp:_load", state->checkpoint_type, &checkpoint,
+    core_number window_nbytes = {.state = state, .name = "window_nbytes", .most = UINT64_MAX};
+    if (!PyArg_ParseTuple(args, "O!OO!O!OppppO&iO&OOppOO&OppO&:_load", state->checkpoint_type, &checkpoint,
                           &dtype_object, &PyTuple_Type, &keep, &PyTuple_Type, &names, &key_map, &strict,
                           &ignore_mismatched, &init_missing, &lazy, core_take_number, &seed, &io,
                           core_take_number, &threads, &progress, &pool_object, &hugetlb, &overcommit,
                           &cache_object, core_take_number, &cache_nbytes, &trace_object, &keep_cache,
-                          &prefetch))
+                          &prefetch, core_take_number, &window_nbytes))
         return NULL;
     int dtype = core_dtype_of(state, dtype_object);
     const lds_keymap *keymap;
@@ -383,6 +384,7 @@ static PyObject *network_load(PyObject *self, PyObject *args)
         options.cache_nbytes = cache_nbytes.value;
         options.keep_cache = keep_cache;
         options.prefetch = prefetch;
+        options.window_nbytes = window_nbytes.value;
         const lds_checkpoint *source = core_checkpoint_begin(checkpoint);
         if (source) {
             report = load_traced(n, source, &options, progress, trace);

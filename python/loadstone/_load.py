@@ -175,6 +175,7 @@ def load(
     trace: str | os.PathLike[str] | None = None,
     keep_cache: bool = False,
     prefetch: bool = False,
+    window_nbytes: int = 0,
 ) -> Weights:
     """Load a checkpoint: every weight, each in its dtype, in one pass over the file or in none.
 
@@ -209,6 +210,8 @@ def load(
             one, an earlier trace, which is replaced when this one is whole, or a pipe.
         keep_cache: leave in the page cache what is read. Otherwise what was not there before is let go of.
         prefetch: first have everything read into the page cache, unless it is larger than free memory.
+        window_nbytes: most memory, beside the weights', for what is being read and converted, at least 65536
+            a thread; 0: a quarter of what is read, at least 64 and at most 128 MiB.
 
     Raises MismatchError (its .report says how the two do not fit), ArgumentError for memory in out that does
     not fit, ChangedError if a file was changed since it was opened, and what open() raises. A network is then

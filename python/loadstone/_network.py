@@ -217,6 +217,7 @@ class Network(_core.Network, _Parameters):
         trace: str | os.PathLike[str] | None = None,
         keep_cache: bool = False,
         prefetch: bool = False,
+        window_nbytes: int = 0,
     ) -> Report:
         """Load a checkpoint, or what open() takes, into this network.
 
@@ -275,6 +276,7 @@ class Network(_core.Network, _Parameters):
                 trace,
                 keep_cache,
                 prefetch,
+                window_nbytes,
             )
         except BaseException as error:
             if binding:

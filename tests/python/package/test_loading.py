@@ -30,6 +30,13 @@ def test_loading(path, dtype, io):
         assert bytes(tensor.raw) == torch_bytes(want), name
 
 
+@pytest.mark.parametrize("io", ["read", "uring", "direct"])
+def test_loading_through_a_small_window(path, io):
+    weights = loadstone.load(path, dtype="float64", io=io, threads=1, window_nbytes=1 << 16)
+    plain = loadstone.load(path, dtype="float64")
+    assert all(bytes(tensor.raw) == bytes(plain[name].raw) for name, tensor in weights.items())
+
+
 def test_loading_some_names(path):
     weights = loadstone.load(path, names=["float1*", "scalar"])
     assert set(weights) == {"float16", "scalar"}
@@ -165,6 +172,14 @@ def test_sources_that_there_are_not(small, io):
         (
             lambda path, pool: loadstone.load(path, cache_nbytes=-1),
             "cache_nbytes: expected 0 to MOST, found -1",
+        ),
+        (
+            lambda path, pool: loadstone.load(path, threads=2, window_nbytes=1 << 16),
+            "options: expected a window of at least 65536 bytes for each of 2 threads, found 65536",
+        ),
+        (
+            lambda path, pool: loadstone.load(path, window_nbytes=2**64),
+            "window_nbytes: expected 0 to MOST, found ALL",
         ),
         (
             lambda path, pool: loadstone.Network().load_into(path, seed=2**64),
