@@ -110,6 +110,12 @@ lds_status lds_file_fail_read(size_t nbytes, uint64_t offset, int os_errno, lds_
 uint64_t lds_file_resident(const lds_file *file, uint64_t offset, uint64_t nbytes);
 
 /*
+ * Which pages of nbytes at offset, the beginning of one, are in the page cache: bit 0 of a byte for each, as mincore(2)
+ * has it. False if the kernel does not say.
+ */
+bool lds_file_look_at_pages(int fd, uint64_t offset, size_t nbytes, unsigned char *present);
+
+/*
  * The directory that path leads to: path itself, or the snapshot of "org/name" in the local hub cache.
  * revision may be NULL. Freed with free().
  */

@@ -35,17 +35,24 @@ static int64_t count_pages(int fd, uint64_t offset, uint64_t nbytes)
     return syscall(NR_CACHESTAT, fd, &range, &counts, 0) ? -1 : (int64_t)counts.n_cached;
 }
 
-static int64_t look_at_pages(int fd, uint64_t offset, uint64_t nbytes)
+bool lds_file_look_at_pages(int fd, uint64_t offset, size_t nbytes, unsigned char *present)
+{
+    void *map = mmap(NULL, nbytes, PROT_READ, MAP_PRIVATE, fd, (off_t)offset);
+    if (map == MAP_FAILED)
+        return false;
+    bool ok = !mincore(map, nbytes, present);
+    munmap(map, nbytes);
+    return ok;
+}
+
+/* The same as count_pages(), of a sample, where the kernel cannot count. */
+static uint64_t look_at_sample(int fd, uint64_t offset, uint64_t nbytes)
 {
     unsigned char present[SAMPLE_PAGES];
-    int64_t n = 0;
-    void *map = mmap(NULL, (size_t)nbytes, PROT_READ, MAP_PRIVATE, fd, (off_t)offset);
-    if (map == MAP_FAILED)
-        return 0;
-    if (!mincore(map, (size_t)nbytes, present))
+    uint64_t n = 0;
+    if (lds_file_look_at_pages(fd, offset, (size_t)nbytes, present))
         for (size_t i = 0; i < nbytes / lds_page_nbytes(); i++)
             n += present[i] & 1;
-    munmap(map, (size_t)nbytes);
     return n;
 }
 
@@ -62,7 +69,7 @@ static uint64_t sample_pages(const lds_file *file, uint64_t offset, uint64_t nby
     if (file->hides_cache)
         return has_at_hand(file->fd, offset) ? nbytes / lds_page_nbytes() : 0;
     int64_t found = file->is_overlay ? -1 : count_pages(file->fd, offset, nbytes);
-    return (uint64_t)(found < 0 ? look_at_pages(file->fd, offset, nbytes) : found);
+    return found < 0 ? look_at_sample(file->fd, offset, nbytes) : (uint64_t)found;
 }
 
 uint64_t lds_file_resident(const lds_file *file, uint64_t offset, uint64_t nbytes)

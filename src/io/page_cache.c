@@ -5,7 +5,6 @@
  * under way nobody needs it: it is switched off for the time.
  */
 #include <fcntl.h>
-#include <sys/mman.h>
 
 #include "src/base/memory.h"
 #include "src/io/input.h"
@@ -25,16 +24,6 @@ static void pages_of(const lds_read *read, uint64_t *begin, size_t *n)
     *n = (size_t)((lds_align_up(read->offset + read->nbytes, page_nbytes) - *begin) / page_nbytes);
 }
 
-static bool ask_kernel(lds_read *read, int fd, uint64_t begin, size_t nbytes)
-{
-    void *map = mmap(NULL, nbytes, PROT_READ, MAP_PRIVATE, fd, (off_t)begin);
-    if (map == MAP_FAILED)
-        return false;
-    bool ok = !mincore(map, nbytes, read->was_cached);
-    munmap(map, nbytes);
-    return ok;
-}
-
 void lds_page_cache_note(const lds_input *input, lds_read *read)
 {
     const lds_input_file *file = &input->files[read->file];
@@ -45,7 +34,7 @@ void lds_page_cache_note(const lds_input *input, lds_read *read)
     if (!read->has_note)
         return;
     if (!file->hides_cache) {
-        read->has_note = ask_kernel(read, file->fd, begin, n * page_nbytes);
+        read->has_note = lds_file_look_at_pages(file->fd, begin, n * page_nbytes, read->was_cached);
         return;
     }
     size_t n_copied = (size_t)((read->at - begin) / page_nbytes);
