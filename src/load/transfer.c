@@ -245,8 +245,18 @@ static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_blo
     read->data = (uint8_t *)read->storage->data + (block->offset - t->map_offsets[block->file]);
 }
 
+/* To hold its pages for the reads to come, the kernel has them all present: that takes as long as page faults. */
+static lds_status make_buffer(reading *r, lds_read *read, lds_error *err)
+{
+    uint64_t began = lds_now_ns();
+    size_t nbytes = (size_t)r->q->transfers->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES;
+    LDS_TRY(lds_read_make_buffer(read, nbytes, err));
+    lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
+    return LDS_OK;
+}
+
 /* Say where the bytes of a block go: to where they stay, or to a buffer of the read's own. */
-static lds_status aim(const reading *r, lds_read *read, const lds_block *block, destination d, lds_error *err)
+static lds_status aim(reading *r, lds_read *read, const lds_block *block, destination d, lds_error *err)
 {
     const lds_transfers *t = r->q->transfers;
     size_t into_unit = block->offset % LDS_DIRECT_NBYTES;
@@ -257,7 +267,7 @@ static lds_status aim(const reading *r, lds_read *read, const lds_block *block, 
     if (d.data && (read->has_margins || !is_direct))
         return LDS_OK;
     if (!read->buffer)
-        LDS_TRY(lds_read_make_buffer(read, (size_t)t->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES, err));
+        LDS_TRY(make_buffer(r, read, err));
     read->storage = read->buffer;
     read->has_margins = is_direct;
     read->data = (uint8_t *)read->buffer->data + (is_direct ? into_unit : 0);
