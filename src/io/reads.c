@@ -50,7 +50,7 @@ bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, 
         return false;
     if (result < 0 && read->is_direct && refuses_direct((int)-result)) {
         atomic_store(&input->refuses_direct, true);
-        lds_input_fall_back(input, "direct reads are refused here");
+        atomic_store(&input->fallback, "direct reads are refused here"); /* which matters more than who reads */
         return go_on_buffered(read);
     }
     if (result <= 0) {
