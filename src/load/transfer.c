@@ -7,6 +7,7 @@
  */
 #include "src/load/transfer.h"
 
+#include <errno.h>
 #include <fcntl.h>
 
 #include "src/base/clock.h"
@@ -489,8 +490,15 @@ static lds_status populate_all(queue *q, lds_error *err)
     LDS_TRY(lds_blocks_cut(&q->blocks, plan, &cut, err));
     if (!q->blocks.n)
         return LDS_OK;
-    LDS_TRY(open_input(q, &options, err));
-    lds_status status = run_team(q, read_worker, plan->max_threads, err);
+    lds_error why = LDS_ERROR_INIT;
+    lds_status status = open_input(q, &options, &why);
+    if (status && why.os_errno == EMFILE) { /* a set of many files: what is mapped already can do without */
+        plan->report->stats.fallback = "too few descriptors: pages are read on first use";
+        return LDS_OK;
+    }
+    if (status)
+        return lds_error_take(err, status, &why);
+    status = run_team(q, read_worker, plan->max_threads, err);
     lds_input_close(q->input);
     return status;
 }

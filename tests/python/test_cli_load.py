@@ -471,6 +471,9 @@ def test_few_descriptors(loadstone, tmp_path):
     failed = loadstone(*args, check=False, preexec_fn=limit(n_shards + 12))
     assert failed.returncode == 4
     assert "open twice" in failed.stderr and "ulimit -n" in failed.stderr
+    mapped = loadstone.json("load", tmp_path / "model", "--digest", preexec_fn=limit(n_shards + 12))
+    assert mapped["digests"] == digests(tensors, torch.float32)
+    assert mapped["fallback"] == "too few descriptors: pages are read on first use"
 
 
 def test_dry_run(loadstone, mixed):
