@@ -50,7 +50,8 @@ bool lds_read_advance(lds_input *input, lds_read *read, const lds_range *range, 
         return false;
     if (result < 0 && read->is_direct && refuses_direct((int)-result)) {
         atomic_store(&input->refuses_direct, true);
-        atomic_store(&input->fallback, "direct reads are refused here"); /* which matters more than who reads */
+        /* Whoever reads, this is what matters most. */
+        atomic_store(&input->fallback, "direct reads are refused here");
         return go_on_buffered(read);
     }
     if (result <= 0) {
