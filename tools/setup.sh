@@ -7,7 +7,7 @@ build_packages=(gcc=cc libc6-dev=/usr/include/stdio.h meson=meson ninja-build=ni
     libpcre2-dev=/usr/include/pcre2.h libxxhash-dev=/usr/include/xxhash.h
     liburing-dev=/usr/include/liburing.h)
 python_packages=(python3=python3 python3-venv=import:ensurepip python3-dev=header:Python.h)
-test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm)
+test_packages=(libcmocka-dev=/usr/include/cmocka.h g++=c++ binutils=nm locales=/usr/share/i18n/locales/de_DE)
 clang_packages=(clang=clang)
 fuzz_packages=(clang=clang libclang-rt-dev=clang:libclang_rt.fuzzer)
 cross_packages=(gcc-aarch64-linux-gnu=aarch64-linux-gnu-gcc
