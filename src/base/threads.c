@@ -30,6 +30,7 @@ typedef struct member {
     pthread_t thread;
     uint32_t number;
     enum { UNUSED, WORKING, ENDED } state;
+    bool is_left_behind;
 } member;
 
 struct run {
@@ -99,13 +100,22 @@ static run *neediest(void)
 
 static void *member_main(void *arg);
 
+/* Its work is done, its thread not yet gone. */
+static void part_from(const member *m)
+{
+    if (m->is_left_behind)
+        pthread_detach(m->thread);
+    else
+        pthread_join(m->thread, NULL);
+}
+
 static bool start_member(run *r)
 {
     member *m = r->members;
     while (m->state == WORKING)
         m++;
     if (m->state == ENDED)
-        pthread_join(m->thread, NULL);
+        part_from(m);
     *m = (member){.run = r, .number = (uint32_t)(m - r->members)};
     if (pthread_create(&m->thread, NULL, member_main, m))
         return false;
@@ -202,9 +212,17 @@ static void work(run *r, uint32_t number)
     } while (keeps_seat(r));
 }
 
+static _Thread_local member *current; /* that this thread is, or NULL */
+
+void lds_team_leave_behind(void)
+{
+    if (current)
+        current->is_left_behind = true;
+}
+
 static void *member_main(void *arg)
 {
-    member *m = arg;
+    member *m = current = arg;
     pthread_mutex_lock(&pool.lock);
     work(m->run, m->number);
     give_seat_back(m->run); /* not to a thread in this one's place, which would have to wait for it to end */
@@ -375,7 +393,7 @@ lds_status lds_team_run(const lds_team *team, uint64_t n_tasks, uint32_t n_threa
         run_all(&r);
         for (uint32_t i = 0; i < r.n_members; i++)
             if (r.members[i].state == ENDED)
-                pthread_join(r.members[i].thread, NULL);
+                part_from(&r.members[i]);
     }
     free(r.members);
     pthread_cond_destroy(&r.changed);

@@ -42,4 +42,10 @@ static inline bool lds_team_gives_way(atomic_bool *give_way)
  */
 lds_status lds_team_run(const lds_team *team, uint64_t n_tasks, uint32_t n_threads, lds_error *err);
 
+/*
+ * The calling worker's thread cannot end soon, since the kernel first ends what it asked for: its team is not to wait
+ * for that, but only for its work. In a thread that called lds_team_run() this does nothing.
+ */
+void lds_team_leave_behind(void);
+
 #endif

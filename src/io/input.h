@@ -1,21 +1,10 @@
-/* Between an input and the sources that do its reads. */
+/* Between an input, its readers, and the ways in which reads are done. */
 #ifndef LDS_IO_INPUT_H
 #define LDS_IO_INPUT_H
 
 #include <pthread.h>
 
-#include "src/io/source.h"
-
-#define LDS_NO_PLACE UINT32_MAX
-
-/* A way of doing reads, on threads of the input's own. */
-typedef struct lds_source {
-    bool has_one_thread; /* for all reads; else each read that is under way has one */
-    /* A thread's work: take reads and finish them until lds_input_take() says that it is over. */
-    void (*run)(lds_input *input);
-    /* There is a new read to take, or the end has come. Called with the lock. */
-    void (*wake)(lds_input *input);
-} lds_source;
+#include "src/io/async.h"
 
 /* A file, opened once more: a read may outlive the checkpoint. Descriptors are -1 where there is none. */
 typedef struct lds_input_file {
@@ -38,31 +27,38 @@ struct lds_input {
     atomic_bool refuses_direct;     /* the file system said yes to opening, and no to reading */
     atomic_bool lacks_nowait;       /* the kernel, or the file system, cannot say what is in the page cache */
 
-    struct lds_ring *ring; /* of the source that has one */
-    atomic_bool is_ring_lost;
+    atomic_bool wants_uring, wants_aio; /* the system gives them to readers, as far as is known */
+    atomic_bool has_uring, has_lost_uring;
 
     /* The lock guards all that follows, and the lists of the readers. */
     pthread_mutex_t lock;
     pthread_cond_t work;  /* there is a new read to take, or the end has come */
     pthread_cond_t quiet; /* nothing is under way, or a thread has ended */
-    const lds_source *source;
     lds_reader *readers;
-    lds_read *first, **last; /* waiting to be taken */
+    lds_read *first, **last; /* waiting to be taken by a thread */
     uint32_t n_waiting, n_taken;
     uint32_t n_taken_foreign; /* of these, into memory that is not to be written to after the load */
     pthread_t threads[LDS_MAX_IO_THREADS];
-    uint32_t n_started, n_running, n_idle;
+    uint32_t n_started, n_idle;
+    uint32_t n_running;      /* threads of the input's own */
     bool is_ending;          /* nothing more will be taken */
     atomic_bool is_orphaned; /* the load has gone; the last thread frees what is left */
 };
 
-/* The next system call for a read. Direct ones cover whole units, so they begin before at and end after it. */
-typedef struct lds_range {
-    int fd;
-    uint8_t *data;
-    size_t nbytes;
-    uint64_t offset;
-} lds_range;
+struct lds_reader {
+    lds_input *input;
+    lds_reader *next;
+    lds_async *async;    /* or NULL: then the input's threads read */
+    uint32_t n_async;    /* that are under way there */
+    lds_read *done_here; /* over, not yet waited for */
+    pthread_cond_t done_cond;
+    lds_read *done; /* the same, by a thread; guarded by the input's lock */
+    uint32_t n_under_way;
+    bool is_open;
+    uint32_t n_idle;
+    lds_read *idle[LDS_MAX_DEPTH];
+    lds_read reads[LDS_MAX_DEPTH];
+};
 
 /* As lds_file_resident(). */
 uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes);
@@ -92,37 +88,31 @@ void lds_page_cache_let_go(const lds_input *input, lds_read *read);
 lds_status lds_views_open(lds_input *input, lds_error *err);
 void lds_views_close(lds_input *input);
 
-/* Take the read that has waited longest, or NULL. Called with the lock, as are the next three. */
-lds_read *lds_input_take(lds_input *input);
+/*
+ * Threads that read by pread(2), one read at a time each: what is left where the kernel does not. The first hands a
+ * read to them; false if the system gives none.
+ */
+bool lds_input_hand_over(lds_input *input, lds_read *read);
 
-/* A read that was taken is over. */
-void lds_input_finish(lds_input *input, lds_read *read);
+/*
+ * Have them end. What they have begun is waited for shortly, and until it is over where it goes into memory that the
+ * load does not own. Called with the lock.
+ */
+void lds_input_end_threads(lds_input *input);
 
-/* A read that was taken is to be taken by somebody else. */
-void lds_input_put_back(lds_input *input, lds_read *read);
+/* Start a thread that counts as one of those that are running. False if the system gives none. Called with the lock. */
+bool lds_input_start_thread(lds_input *input, pthread_t *thread, void *(*run)(void *input));
 
-/* There is no ring any more: threads with pread(2) go on. */
-void lds_input_lose_ring(lds_input *input, const char *why);
+/* The last thing that such a thread does. */
+void lds_input_leave(lds_input *input);
+
+/* Free the input. Nobody may be using it. */
+void lds_input_free(lds_input *input);
 
 /* Note why the input is not what was wanted: the first reason is kept. */
 void lds_input_fall_back(lds_input *input, const char *why);
 
-/* pread(2) on a number of threads. */
-extern const lds_source lds_source_pread;
-
-/*
- * io_uring. lds_ring_open() gives the input its ring; if the system has none for it, the reason is returned, a
- * string constant, and otherwise NULL.
- */
-extern const lds_source lds_source_uring;
-const char *lds_ring_open(lds_input *input);
-void lds_ring_close(struct lds_ring *ring);
-
-/*
- * Have the kernel hold a buffer's pages for all reads that go there. The place that it has then, or LDS_NO_PLACE: the
- * pages count as locked memory, of which a process may not have much, and the reads go there all the same. Any thread
- * may call; the ring may be NULL.
- */
-uint32_t lds_ring_register(struct lds_ring *ring, void *data, size_t nbytes);
+/* How long a worker waits before it looks whether it should stop, and an end waits for what is under way. */
+enum { LDS_LOOK_MS = 10, LDS_END_MS = 30 };
 
 #endif

@@ -3,9 +3,9 @@
  *
  * An input belongs to one load. Each worker opens a reader on it, submits reads, as many as the reader has, and
  * waits for whichever comes first: so a worker converts one block while the next ones are on their way. What the
- * page cache has is copied at once by the worker itself, while the block is still going to be in its cache;
- * everything else is done by the input's own threads. These wait for the system in the worker's place, so that a
- * read that never returns keeps no load from returning: what it reads into is kept until it does.
+ * page cache has is copied at once by the worker itself, while the block is still going to be in its cache.
+ * Everything else is left to the kernel, where it can read by itself, or else to threads of the input's own, which wait in
+ * the worker's place. So a read that never returns keeps no load from returning: what it reads into is kept until it does.
  */
 #ifndef LDS_IO_SOURCE_H
 #define LDS_IO_SOURCE_H
@@ -51,6 +51,7 @@ typedef struct lds_read {
     uint32_t n_refusals;
     uint32_t place; /* at which the source has registered the buffer */
     bool is_direct;
+    bool is_async;
     bool is_kept;                            /* a reference to storage is held */
     bool has_note;                           /* of what was in the page cache before: */
     unsigned char was_cached[LDS_MAX_PAGES]; /* page by page, as of mincore(2) */
@@ -84,6 +85,11 @@ void lds_input_close(lds_input *input);
 
 /* A worker's reader: one that was given back, or a new one. It lives as long as the input. */
 lds_status lds_reader_open(lds_reader **reader, lds_input *input, lds_error *err);
+
+/*
+ * Give it back. What is under way after a failure is waited for, as by lds_input_close(); if that is not to be, the
+ * worker's team does not wait for its thread.
+ */
 void lds_reader_close(lds_reader *reader);
 
 /* A read that is not under way, the one that was last used; NULL if all are. */

@@ -1,47 +1,33 @@
 /*
- * Reads by io_uring: all that are waiting go to the kernel at once, from one thread, which then sleeps until one
- * of them is over. It is woken for new ones by an eventfd, of which a read is always under way beside the others.
+ * Reads by io_uring: each reader has a ring of its own.
  *
- * One thread does it all, and not each worker for itself, because the kernel ties requests to the thread that
- * made them: a thread cannot end before they have.
+ * The kernel ties requests to the thread that made them: one that ends waits for them first. So a worker that must not
+ * wait any more is left behind by its team.
  *
  * Buffers that direct reads go to again and again are registered: the kernel then looks up and holds their pages
  * once, and not for each read. The arena is not, since each of its pages is read into once. Nor are files: what that
  * saves cannot be measured, and they stay open until the kernel has taken the ring down, which it does some time
  * after it was closed. A file system could not be unmounted right after a load.
  */
-#include "src/io/input.h"
+#include "src/io/async.h"
 
 #ifdef LDS_HAVE_URING
 
 #include <errno.h>
 #include <liburing.h>
-#include <sys/eventfd.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
 
-/* Entries hold the reads that are under way, the one of the eventfd, and a request to give up each read. */
-enum { MAX_UNDER_WAY = 120, N_ENTRIES = 256, MAX_REFUSALS = 100, REFUSED_US = 1000, N_PLACES = 256 };
+/* How often in a row the kernel may say that it takes no read now, and what is waited before it is asked again. */
+enum { MAX_REFUSALS = 20, REFUSED_US = 1000 };
 
-/* What a completion belongs to, if not to a read. */
-enum { OF_EVENT = MAX_UNDER_WAY, OF_CANCEL };
-
-typedef struct lds_ring {
+typedef struct ring {
+    lds_async async; /* the first */
     struct io_uring uring;
-    int event_fd;
-    uint64_t event;      /* what the read of event_fd writes to */
-    bool is_listening;   /* that read is under way */
-    bool is_cancelled;   /* the kernel was asked to give up what is under way */
-    bool is_asleep;      /* in the kernel: new reads must wake it; guarded by the input's lock */
-    uint32_t n_refusals; /* of the kernel to take more, in a row */
-    atomic_bool registers_buffers;
-    atomic_uint n_places; /* for registered buffers, given away */
-    uint32_t n_idle;
-    uint8_t idle[MAX_UNDER_WAY];
-    lds_read *reads[MAX_UNDER_WAY]; /* NULL where idle */
-    lds_range ranges[MAX_UNDER_WAY];
-} lds_ring;
+    uint32_t n_places; /* for registered buffers, that are left */
+} ring;
 
 static const char *why_not(int os_errno)
 {
@@ -58,269 +44,136 @@ static const char *why_not(int os_errno)
  * What a file system cannot do by itself, as FUSE and most of those of networks, a thread of the kernel's waits for,
  * of which there are four a processor by default: few, for round trips. Kernels before 5.15 leave it at that.
  */
-static void allow_workers(struct io_uring *uring)
+static void allow_workers(struct io_uring *uring, uint32_t depth)
 {
-    unsigned of_files_and_others[] = {MAX_UNDER_WAY, 0}; /* 0 changes nothing */
+    unsigned of_files_and_others[] = {depth, 0}; /* 0 changes nothing */
     (void)!io_uring_register_iowq_max_workers(uring, of_files_and_others);
 }
 
-static int ring_init(lds_ring *ring)
+/* Entries hold a request for each read, and one to give it up. */
+static int ring_init(ring *r, uint32_t depth)
 {
     struct io_uring_params params = {0};
-    ring->event_fd = eventfd(0, EFD_CLOEXEC);
-    if (ring->event_fd < 0)
-        return -errno;
-    int failed = io_uring_queue_init_params(N_ENTRIES, &ring->uring, &params);
+    int failed = io_uring_queue_init_params(2 * depth, &r->uring, &params);
     if (!failed && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* plain reads came with it, in 5.6 */
-        io_uring_queue_exit(&ring->uring);
+        io_uring_queue_exit(&r->uring);
         failed = -ENOSYS;
     }
-    if (failed)
-        close(ring->event_fd);
-    else
-        allow_workers(&ring->uring);
+    if (!failed)
+        allow_workers(&r->uring, depth);
     return failed;
 }
 
-uint32_t lds_ring_register(lds_ring *ring, void *data, size_t nbytes)
+static void uring_close(lds_async *async)
 {
+    ring *r = (ring *)async;
+    io_uring_queue_exit(&r->uring);
+    free(r);
+}
+
+static uint32_t uring_hold(lds_async *async, void *data, size_t nbytes)
+{
+    ring *r = (ring *)async;
     struct iovec buffer = {data, nbytes};
-    if (!ring || !atomic_load(&ring->registers_buffers))
+    if (!r->n_places)
         return LDS_NO_PLACE;
-    unsigned place = atomic_fetch_add(&ring->n_places, 1);
-    if (place < N_PLACES && io_uring_register_buffers_update_tag(&ring->uring, place, &buffer, NULL, 1) == 1)
-        return place;
-    atomic_store(&ring->registers_buffers, false);
-    return LDS_NO_PLACE;
+    uint32_t place = r->n_places - 1;
+    bool is_done = io_uring_register_buffers_update_tag(&r->uring, place, &buffer, NULL, 1) == 1;
+    r->n_places = is_done ? place : 0;
+    return is_done ? place : LDS_NO_PLACE;
 }
 
-const char *lds_ring_open(lds_input *input)
+/* What was prepared. False if the kernel takes no more: from then on it is never asked again. */
+static bool submit(ring *r)
 {
-    const struct iovec empty[N_PLACES] = {0}; /* for later: kernels before 5.13 refuse */
-    lds_ring *ring;
-    if (lds_calloc(&ring, 1, sizeof *ring, NULL))
-        return why_not(ENOMEM);
-    int failed = ring_init(ring);
-    if (failed) {
-        free(ring);
-        return why_not(-failed);
+    for (int i = 0; i < MAX_REFUSALS; i++) {
+        int n = io_uring_submit(&r->uring);
+        if (n > 0)
+            return true;
+        if (n != -EAGAIN && n != -EBUSY && n != -ENOMEM && n != -EINTR)
+            break;
+        usleep(REFUSED_US);
     }
-    while (ring->n_idle < MAX_UNDER_WAY) {
-        ring->idle[ring->n_idle] = (uint8_t)ring->n_idle;
-        ring->n_idle++;
-    }
-    atomic_store(&ring->registers_buffers,
-                 input->has_direct && !io_uring_register_buffers(&ring->uring, empty, N_PLACES));
-    input->ring = ring;
-    return NULL;
+    r->async.lost = "io_uring stopped working";
+    return false;
 }
 
-void lds_ring_close(lds_ring *ring)
+static bool uring_send(lds_async *async, lds_read *read, const lds_range *range)
 {
-    if (!ring)
-        return;
-    io_uring_queue_exit(&ring->uring);
-    close(ring->event_fd);
-    free(ring);
-}
-
-static bool is_under_way(const lds_ring *ring)
-{
-    return ring->n_idle < MAX_UNDER_WAY;
-}
-
-static void prepare(lds_input *input, uint32_t index)
-{
-    lds_ring *ring = input->ring;
-    lds_range *range = &ring->ranges[index];
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    const lds_read *read = ring->reads[index];
-    *range = lds_read_range(input, read);
+    ring *r = (ring *)async;
+    if (async->lost)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
     if (read->buffer && read->storage == read->buffer && read->place != LDS_NO_PLACE)
         io_uring_prep_read_fixed(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset,
                                  (int)read->place);
     else
         io_uring_prep_read(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset);
-    sqe->user_data = index;
+    io_uring_sqe_set_data(sqe, read);
+    return submit(r);
 }
 
-static void listen_for_wake(lds_ring *ring)
+static void uring_cancel(lds_async *async, lds_read *read)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    io_uring_prep_read(sqe, ring->event_fd, &ring->event, sizeof ring->event, 0);
-    sqe->user_data = OF_EVENT;
-    ring->is_listening = true;
+    ring *r = (ring *)async;
+    if (async->lost)
+        return;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+    io_uring_prep_cancel(sqe, read, 0);
+    io_uring_sqe_set_data(sqe, NULL);
+    submit(r);
 }
 
-/* Ask for an end of what is under way; some file systems can, and what has not begun always can. */
-static void cancel_all(lds_ring *ring)
+/* The next read that has come back, if there is one now. */
+static lds_read *next_read(ring *r, long *result)
 {
-    for (uint32_t i = 0; i < MAX_UNDER_WAY; i++) {
-        if (!ring->reads[i])
-            continue;
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-        io_uring_prep_rw(IORING_OP_ASYNC_CANCEL, sqe, -1, NULL, 0, 0);
-        sqe->addr = i;
-        sqe->user_data = OF_CANCEL;
-    }
-    ring->is_cancelled = true;
-}
-
-static void release(lds_input *input, uint32_t index)
-{
-    lds_ring *ring = input->ring;
-    ring->reads[index] = NULL;
-    ring->idle[ring->n_idle++] = (uint8_t)index;
-}
-
-/* Deal with all completions that there are. Called with the lock, as is what follows. */
-static void reap(lds_input *input)
-{
-    lds_ring *ring = input->ring;
     struct io_uring_cqe *cqe;
-    while (!io_uring_peek_cqe(&ring->uring, &cqe) && cqe) {
-        uint64_t what = cqe->user_data;
-        int result = cqe->res;
-        io_uring_cqe_seen(&ring->uring, cqe);
-        ring->is_listening &= what != OF_EVENT;
-        if (what >= MAX_UNDER_WAY)
-            continue;
-        lds_read *read = ring->reads[what];
-        if (lds_read_advance(input, read, &ring->ranges[what], result)) {
-            release(input, (uint32_t)what);
-            lds_input_finish(input, read);
-        } else {
-            prepare(input, (uint32_t)what);
-        }
+    lds_read *read = NULL;
+    while (!read && !io_uring_peek_cqe(&r->uring, &cqe) && cqe) {
+        read = io_uring_cqe_get_data(cqe); /* NULL for a request to give one up */
+        *result = cqe->res;
+        io_uring_cqe_seen(&r->uring, cqe);
     }
+    return read;
 }
 
-/* Put back what was prepared and not taken by the kernel: others will read it. */
-static void put_back(lds_input *input)
+/* By poll(2): before Linux 5.11 the ring itself can wait for so long only by sending a request. */
+static lds_read *uring_receive(lds_async *async, int wait_ms, long *result)
 {
-    lds_ring *ring = input->ring;
-    unsigned n = io_uring_sq_ready(&ring->uring);
-    for (unsigned i = 1; i <= n; i++) {
-        const struct io_uring_sq *sq = &ring->uring.sq;
-        uint64_t what = sq->sqes[(sq->sqe_tail - i) & *sq->kring_mask].user_data;
-        lds_read *read = what < MAX_UNDER_WAY ? ring->reads[what] : NULL;
-        if (!read) /* or it was put back before */
-            continue;
-        release(input, (uint32_t)what);
-        lds_input_put_back(input, read);
+    ring *r = (ring *)async;
+    lds_read *read = next_read(r, result);
+    if (read || !wait_ms)
+        return read;
+    struct pollfd ready = {.fd = r->uring.ring_fd, .events = POLLIN};
+    return poll(&ready, 1, wait_ms) > 0 ? next_read(r, result) : NULL;
+}
+
+static const lds_async_kind kind = {uring_close, uring_send, uring_cancel, uring_receive, uring_hold};
+
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers)
+{
+    const struct iovec empty[LDS_MAX_DEPTH] = {0}; /* for later: kernels before 5.13 refuse */
+    ring *r;
+    if (lds_calloc(&r, 1, sizeof *r, NULL))
+        return why_not(ENOMEM);
+    int failed = ring_init(r, depth);
+    if (failed) {
+        free(r);
+        return why_not(-failed);
     }
-}
-
-/* Send what was prepared, and wait until something is over. False if the kernel takes no more. */
-static bool send_and_wait(lds_input *input)
-{
-    lds_ring *ring = input->ring;
-    ring->is_asleep = true;
-    pthread_mutex_unlock(&input->lock);
-    int n = io_uring_submit_and_wait(&ring->uring, 1);
-    bool is_refusal = n == -EAGAIN || n == -EBUSY || n == -ENOMEM;
-    ring->n_refusals = is_refusal ? ring->n_refusals + 1 : 0;
-    if (is_refusal)
-        usleep(REFUSED_US);
-    pthread_mutex_lock(&input->lock);
-    ring->is_asleep = false;
-    return n >= 0 || n == -EINTR || (is_refusal && ring->n_refusals < MAX_REFUSALS);
-}
-
-/* The kernel takes no more: wait for what it has, and leave the rest to pread. */
-static void give_up(lds_input *input)
-{
-    lds_ring *ring = input->ring;
-    struct io_uring_cqe *cqe;
-    put_back(input);
-    lds_input_lose_ring(input, "io_uring stopped working");
-    while (is_under_way(ring)) {
-        pthread_mutex_unlock(&input->lock);
-        int failed = io_uring_wait_cqe(&ring->uring, &cqe);
-        pthread_mutex_lock(&input->lock);
-        if (!failed)
-            reap(input);
-        put_back(input); /* reads that need another call */
-    }
-}
-
-/* Until the end, or until the ring is lost: false then. */
-static bool serve(lds_input *input)
-{
-    lds_ring *ring = input->ring;
-    for (lds_read *read;;) {
-        while (ring->n_idle && (read = lds_input_take(input))) {
-            uint32_t index = ring->idle[--ring->n_idle];
-            ring->reads[index] = read;
-            prepare(input, index);
-        }
-        if (!is_under_way(ring) && input->is_ending)
-            return true;
-        if (!is_under_way(ring)) {
-            input->n_idle++;
-            pthread_cond_wait(&input->work, &input->lock);
-            input->n_idle--;
-            continue;
-        }
-        if (input->is_ending && !ring->is_cancelled)
-            cancel_all(ring);
-        if (!ring->is_listening)
-            listen_for_wake(ring);
-        if (!send_and_wait(input))
-            return false;
-        reap(input);
-    }
-}
-
-static void uring_run(lds_input *input)
-{
-    pthread_mutex_lock(&input->lock);
-    bool is_lost = !serve(input);
-    if (is_lost)
-        give_up(input);
-    pthread_mutex_unlock(&input->lock);
-    if (is_lost)
-        lds_source_pread.run(input);
-}
-
-static void uring_wake(lds_input *input)
-{
-    const uint64_t one = 1;
-    if (!input->ring->is_asleep)
-        pthread_cond_signal(&input->work);
-    else if (write(input->ring->event_fd, &one, sizeof one) < 0)
-        return; /* it has been woken as often as the counter can count */
+    if (holds_buffers && !io_uring_register_buffers(&r->uring, empty, depth))
+        r->n_places = depth;
+    r->async.kind = &kind;
+    *async = &r->async;
+    return NULL;
 }
 
 #else
 
-const char *lds_ring_open(lds_input *input)
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers)
 {
-    (void)input;
+    (void)async, (void)depth, (void)holds_buffers;
     return "built without io_uring";
 }
 
-void lds_ring_close(struct lds_ring *ring)
-{
-    (void)ring;
-}
-
-uint32_t lds_ring_register(struct lds_ring *ring, void *data, size_t nbytes)
-{
-    (void)ring, (void)data, (void)nbytes;
-    return LDS_NO_PLACE;
-}
-
-static void uring_run(lds_input *input)
-{
-    (void)input;
-}
-
-static void uring_wake(lds_input *input)
-{
-    (void)input;
-}
-
 #endif
-
-const lds_source lds_source_uring = {.has_one_thread = true, .run = uring_run, .wake = uring_wake};

@@ -21,8 +21,8 @@ enum { MAX_CLAIM_BLOCKS = 4 };
 enum { POPULATE_NBYTES = 16 << 20, AWAIT_NBYTES = 4 << 20, AWAIT_DEPTH = 8 };
 
 /*
- * Where there is no io_uring. A few reads of some MiB keep a disk busy, and threads that it answers at the same time
- * run at the same time, whatever the quota: they copy, unless they read directly.
+ * Where threads have to wait for reads. A few of some MiB keep a disk busy, and threads that it answers at the same
+ * time run at the same time, whatever the quota, to copy what has come in.
  */
 enum { LOCAL_IO_THREADS = 8 };
 

@@ -16,6 +16,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "src/io/async.h"
+
 static _Atomic fault injected;
 static atomic_uint_fast64_t left;    /* calls until the one that fails; 0 for none */
 static atomic_uint_fast64_t n_bytes; /* of a piece */
@@ -25,6 +27,14 @@ static atomic_int nowait_errno;
 void faults_nowait(int os_errno)
 {
     atomic_store(&nowait_errno, os_errno);
+}
+
+static atomic_bool lacks_uring, lacks_aio;
+
+void faults_leave(bool uring, bool aio)
+{
+    atomic_store(&lacks_uring, !uring);
+    atomic_store(&lacks_aio, !aio);
 }
 
 void faults_inject(fault kind, uint64_t n)
@@ -205,6 +215,8 @@ static ssize_t fate(size_t nbytes)
 
 ssize_t __wrap_pread64(int fd, void *data, size_t nbytes, off_t offset)
 {
+    if (__real_fcntl64(fd, F_GETFL) & O_DIRECT && fails_with(EINVAL, FAULT_REFUSED))
+        return -1;
     ssize_t n = fate(nbytes);
     return n <= 0 ? n : __real_pread64(fd, data, (size_t)n, offset);
 }
@@ -221,17 +233,78 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_
     return n <= 0 ? n : __real_preadv64v2(fd, &piece, 1, offset, flags);
 }
 
-/* ---- io_uring ---- */
+/* ---- reads that the kernel does by itself ---- */
+
+const char *__real_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers);
+const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers);
+const char *__real_lds_aio_open(lds_async **async, uint32_t depth);
+const char *__wrap_lds_aio_open(lds_async **async, uint32_t depth);
+lds_read *__real_lds_async_receive(lds_async *async, int wait_ms, long *result);
+lds_read *__wrap_lds_async_receive(lds_async *async, int wait_ms, long *result);
+
+const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers)
+{
+    return atomic_load(&lacks_uring) ? "no io_uring" : __real_lds_uring_open(async, depth, holds_buffers);
+}
+
+const char *__wrap_lds_aio_open(lds_async **async, uint32_t depth)
+{
+    return atomic_load(&lacks_aio) ? "no io_submit" : __real_lds_aio_open(async, depth);
+}
+
+/* Another result for a read that has come back. */
+lds_read *__wrap_lds_async_receive(lds_async *async, int wait_ms, long *result)
+{
+    static atomic_uint n_seen;
+    while (fails_always(FAULT_SILENCE)) {
+        usleep(1000 * (useconds_t)(wait_ms < 0 ? 1 : wait_ms));
+        if (wait_ms >= 0)
+            return NULL;
+    }
+    lds_read *read = __real_lds_async_receive(async, wait_ms, result);
+    long os_errno = (long)atomic_load(&n_bytes);
+    if (!read)
+        return NULL;
+    if (fails_now(FAULT_RESULT))
+        *result = -EIO;
+    else if (fails_now(FAULT_REFUSED))
+        *result = -EINVAL;
+    else if (atomic_fetch_add(&n_seen, 1) % 2 == 0 && fails_always(FAULT_RESULTS))
+        *result = os_errno ? -os_errno : *result / 3;
+    return read;
+}
 
 #ifdef LDS_HAVE_URING
 #include <liburing.h>
+#include <pthread.h>
+
+/*
+ * liburing maps rings by system calls of its own, which ThreadSanitizer does not see. Where one lies in the place of
+ * another whose load was cancelled, whose thread ends by itself, it is told by this that the first is over.
+ */
+static pthread_mutex_t ring_ends = PTHREAD_MUTEX_INITIALIZER;
+
+static void pass_ring_end(void)
+{
+    pthread_mutex_lock(&ring_ends);
+    pthread_mutex_unlock(&ring_ends);
+}
+
+void __real_io_uring_queue_exit(struct io_uring *ring);
+void __wrap_io_uring_queue_exit(struct io_uring *ring);
+
+void __wrap_io_uring_queue_exit(struct io_uring *ring)
+{
+    pass_ring_end();
+    __real_io_uring_queue_exit(ring);
+}
 
 int __real_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
                                       struct io_uring_params *params);
-int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
                                       struct io_uring_params *params);
-int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __wrap_io_uring_submit(struct io_uring *ring);
 int __real_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
 int __wrap_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
 int __real_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
@@ -256,38 +329,15 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, s
     if (fails_always(FAULT_RING))
         return -(int)atomic_load(&n_bytes);
     int status = __real_io_uring_queue_init_params(entries, ring, params);
+    pass_ring_end();
     if (fails_always(FAULT_OLD_RING))
         params->features = IORING_FEAT_SINGLE_MMAP; /* Linux 5.4 */
     return status;
 }
 
-/* Other results for the reads that are over; what wakes the ring is shorter. */
-static void change_results(struct io_uring *ring)
+int __wrap_io_uring_submit(struct io_uring *ring)
 {
-    enum { SHORTEST = 64 };
-    static atomic_uint n_seen;
-    struct io_uring_cqe *cqe;
-    unsigned head;
-    io_uring_for_each_cqe(ring, head, cqe)
-    {
-        if (cqe->res < SHORTEST)
-            continue;
-        int os_errno = (int)atomic_load(&n_bytes);
-        if (fails_now(FAULT_RESULT))
-            cqe->res = -EIO;
-        else if (fails_now(FAULT_REFUSED))
-            cqe->res = -EINVAL;
-        else if (atomic_fetch_add(&n_seen, 1) % 2 == 0 && fails_always(FAULT_RESULTS))
-            cqe->res = os_errno ? -os_errno : cqe->res / 3;
-    }
-}
-
-int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
-{
-    if (fails_now(FAULT_SUBMIT) || fails_always(FAULT_SUBMITS))
-        return -ENOMEM;
-    int status = __real_io_uring_submit_and_wait(ring, n);
-    change_results(ring);
-    return status;
+    bool fails = fails_now(FAULT_SUBMIT) || fails_always(FAULT_SUBMITS);
+    return fails ? -ENOMEM : __real_io_uring_submit(ring);
 }
 #endif

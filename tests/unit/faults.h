@@ -18,12 +18,13 @@ typedef enum fault {
     FAULT_LOSS,    /* of mapped pages that were made present the second half is gone at once */
     FAULT_STALL,   /* a read, or a request for mapped pages, does not return before faults_disarm() */
     FAULT_SUBMIT,  /* io_uring takes nothing, for want of memory */
-    FAULT_RESULT,  /* one of its reads ends with EIO */
-    FAULT_REFUSED, /* or with EINVAL, as direct reads do that a file system does not do */
     FAULT_BUFFER,  /* it registers no buffer, for want of memory that may be locked */
+    FAULT_RESULT,  /* a read that the kernel does by itself ends with EIO */
+    FAULT_REFUSED, /* any direct read ends with EINVAL, as where the file system does not do them */
     /* Those that follow hold for every call. */
     FAULT_SUBMITS,
-    FAULT_RESULTS,  /* every other of its reads ends with errno n, or is cut short if n is 0 */
+    FAULT_SILENCE, /* no read that the kernel does by itself comes back before faults_disarm() */
+    FAULT_RESULTS, /* every other read that the kernel does by itself ends with errno n, or is cut short if n is 0 */
     FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
     FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
     FAULT_BUFFERS,  /* of 5.12, where buffers cannot be registered one by one */
@@ -45,6 +46,9 @@ static inline void faults_arm(uint64_t n)
 
 /* Every read of what is in the page cache alone gives os_errno, until the next call; 0 for what it would. */
 void faults_nowait(int os_errno);
+
+/* What the kernel has for doing reads by itself, until the next call. */
+void faults_leave(bool uring, bool aio);
 
 /* No more failures. True if there was one since faults_inject(). */
 bool faults_disarm(void);

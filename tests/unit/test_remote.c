@@ -17,39 +17,6 @@ static slow_fs *fs;
 static uint8_t *file;
 static size_t file_nbytes;
 
-#ifdef LDS_HAVE_URING
-#include <liburing.h>
-#include <pthread.h>
-
-/*
- * liburing maps rings by system calls of its own, which ThreadSanitizer does not see. Where one lies in the place of
- * another whose load was cancelled, whose thread ends by itself, it is told by this that the first is over.
- */
-static pthread_mutex_t ring_ends = PTHREAD_MUTEX_INITIALIZER;
-
-int __real_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
-                                      struct io_uring_params *params);
-int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
-                                      struct io_uring_params *params);
-void __real_io_uring_queue_exit(struct io_uring *ring);
-void __wrap_io_uring_queue_exit(struct io_uring *ring);
-
-int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *params)
-{
-    int status = __real_io_uring_queue_init_params(entries, ring, params);
-    pthread_mutex_lock(&ring_ends);
-    pthread_mutex_unlock(&ring_ends);
-    return status;
-}
-
-void __wrap_io_uring_queue_exit(struct io_uring *ring)
-{
-    pthread_mutex_lock(&ring_ends);
-    pthread_mutex_unlock(&ring_ends);
-    __real_io_uring_queue_exit(ring);
-}
-#endif
-
 static int set_up(void **state)
 {
     (void)state;

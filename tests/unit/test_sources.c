@@ -196,7 +196,7 @@ static void what_is_not_loaded_does_not_count_as_cached(void **state)
 }
 
 #ifdef LDS_HAVE_URING
-static void a_kernel_without_io_uring_is_read_by_threads(void **state)
+static void a_kernel_without_io_uring_is_read_otherwise(void **state)
 {
     (void)state;
     static const struct {
@@ -221,36 +221,46 @@ static void a_kernel_without_io_uring_is_read_by_threads(void **state)
 }
 
 #if !defined(__SANITIZE_THREAD__) /* which knows no threads in forked children */
-/* From now on this process may not set up an io_uring. False if it cannot be forbidden here. */
-static bool forbid_io_uring(void)
+/* From now on this process may not make a system call. False if it cannot be forbidden here. */
+static bool forbid(uint32_t call)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
     return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) &&
-           syscall(__NR_io_uring_setup, 1, NULL) < 0 && errno == EPERM;
+           syscall(call, 1, NULL) < 0 && errno == EPERM;
 }
 
-/* Filters cannot be taken back, so a child has it. */
-static void a_container_that_forbids_io_uring_is_read_by_threads(void **state)
+static bool is_told(lds_io io, const char *source, const outcome *expected)
+{
+    outcome o;
+    const how h = {.io = io, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+    bool is_same = !load(&o, in_folder(folder, files[0]), &h, NULL) && !strcmp(o.stats.source, source) &&
+                   o.stats.fallback && !strcmp(o.stats.fallback, "io_uring is not permitted here") &&
+                   are_same(&o, expected);
+    forget(&o);
+    return is_same;
+}
+
+/* Filters cannot be taken back, so a child has them. */
+static void a_container_that_forbids_io_uring_is_read_otherwise(void **state)
 {
     (void)state;
     enum { DONE, WRONG, CANNOT };
     pid_t child = fork();
     if (!child) {
-        outcome plain, o;
-        how h = {.io = LDS_IO_READ, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+        outcome plain;
+        const how h = {.io = LDS_IO_DIRECT, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
         bool ok = !load(&plain, in_folder(folder, files[0]), &h, NULL);
-        if (!forbid_io_uring())
+        const char *direct = plain.stats.source; /* where the file system has direct reads */
+        if (!forbid(__NR_io_uring_setup))
             _exit(CANNOT);
-        h.io = LDS_IO_URING;
-        ok = ok && !load(&o, in_folder(folder, files[0]), &h, NULL) && !strcmp(o.stats.source, "read") &&
-             o.stats.fallback && !strcmp(o.stats.fallback, "io_uring is not permitted here") &&
-             are_same(&o, &plain);
+        ok = ok && is_told(LDS_IO_URING, "read", &plain) && is_told(LDS_IO_DIRECT, direct, &plain);
+        ok = ok && forbid(__NR_io_setup) && is_told(LDS_IO_DIRECT, direct, &plain);
         _exit(ok ? DONE : WRONG);
     }
     int status;
@@ -261,37 +271,6 @@ static void a_container_that_forbids_io_uring_is_read_by_threads(void **state)
     assert_int_equal(WEXITSTATUS(status), DONE);
 }
 #endif
-
-static void results_of_a_ring_are_understood(void **state)
-{
-    (void)state;
-    static const int passing[] = {0, EINTR, EAGAIN, ENOMEM};
-    if (!has_uring())
-        skip();
-    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
-        for (lds_io io = LDS_IO_URING; io <= LDS_IO_DIRECT; io++) {
-            outcome expected = told(LDS_IO_READ, false), found;
-            faults_inject(FAULT_RESULTS, (uint64_t)passing[i]);
-            found = told(io, true);
-            assert_true(faults_disarm());
-            check_same(&expected, &found);
-            forget(&expected);
-            forget(&found);
-        }
-    for (uint64_t n = 1; n < 10; n += 4) {
-        outcome o;
-        lds_error err = LDS_ERROR_INIT;
-        const how h = {.io = LDS_IO_DIRECT, .n_threads = 2, .is_cold = true};
-        lds_status status;
-        do { /* again if it came too late: results that come in between are seen as they are */
-            faults_inject(FAULT_RESULT, n);
-            status = load(&o, in_folder(folder, files[0]), &h, &err);
-            forget(&o);
-        } while (!faults_disarm());
-        assert_int_equal(status, LDS_ERR_IO);
-        assert_int_equal(err.os_errno, EIO);
-    }
-}
 
 /* Which is no fall-back, and so not told. */
 static void buffers_that_cannot_be_registered_are_read_into(void **state)
@@ -333,22 +312,21 @@ static void a_ring_that_fails_is_replaced(void **state)
 #endif
 
 /* As some file systems of networks and FUSE cannot: they say so at once, or at the first read. */
-static void what_cannot_be_read_directly_is_read_otherwise(void **state)
+static void check_refusals(bool leave_uring, bool leave_aio)
 {
-    (void)state;
     static const struct {
         fault kind;
         uint64_t n;
         const char *fallback;
     } cases[] = {
         {FAULT_DIRECT, 0, "no direct reads on this file system"},
-        {FAULT_OPEN, 3,
-         "too few descriptors for direct reads"}, /* after the checkpoint's, and the load's own */
+        /* after the checkpoint's, and the load's own */
+        {FAULT_OPEN, 3, "too few descriptors for direct reads"},
         {FAULT_REFUSED, 1, "direct reads are refused here"},
     };
     outcome plain = told(LDS_IO_READ, false), usual = told(LDS_IO_DIRECT, false);
-    bool can_refuse =
-        !strcmp(usual.stats.source, "direct") && !usual.stats.fallback; /* where there is a ring */
+    bool can_refuse = !strcmp(usual.stats.source, "direct");
+    faults_leave(leave_uring, leave_aio);
     for (size_t i = 0; i < sizeof cases / sizeof *cases && (!i || can_refuse); i++) {
         faults_inject(cases[i].kind, cases[i].n);
         outcome o = told(LDS_IO_DIRECT, false);
@@ -359,8 +337,72 @@ static void what_cannot_be_read_directly_is_read_otherwise(void **state)
         check_same(&o, &plain);
         forget(&o);
     }
+    faults_leave(true, true);
     forget(&usual);
     forget(&plain);
+}
+
+static void what_cannot_be_read_directly_is_read_otherwise(void **state)
+{
+    (void)state;
+    check_refusals(true, true);
+#if !defined( \
+    __SANITIZE_THREAD__) /* which sees threads write to a margin what another writes there, the same bytes */
+    check_refusals(false, true);
+    check_refusals(false, false);
+#endif
+}
+
+static bool has_direct(void)
+{
+    outcome o = told(LDS_IO_DIRECT, true);
+    bool is_direct = !strcmp(o.stats.source, "direct");
+    forget(&o);
+    return is_direct;
+}
+
+static bool has_aio(void)
+{
+    return syscall(__NR_io_setup, 0, NULL) < 0 && errno != ENOSYS && errno != EPERM;
+}
+
+/* Results of all kinds for reads that the kernel does by itself: some that say nothing, and one that is an error. */
+static void check_results(lds_io io, lds_dtype dtype)
+{
+    static const int passing[] = {0, EINTR, EAGAIN, ENOMEM};
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++) {
+        faults_inject(FAULT_RESULTS, (uint64_t)passing[i]);
+        check(files[0], &(how){.io = io, .n_threads = 2, .dtype = dtype});
+        assert_true(faults_disarm());
+    }
+    for (uint64_t n = 1; n < 10; n += 4) {
+        outcome o;
+        lds_error err = LDS_ERROR_INIT;
+        const how h = {.io = io, .n_threads = 2, .dtype = dtype, .is_cold = true};
+        faults_inject(FAULT_RESULT, n);
+        assert_int_equal(load(&o, in_folder(folder, files[0]), &h, &err), LDS_ERR_IO);
+        assert_true(faults_disarm());
+        assert_int_equal(err.os_errno, EIO);
+        forget(&o);
+    }
+}
+
+static void results_of_the_kernels_are_understood(void **state)
+{
+    (void)state;
+#ifdef LDS_HAVE_URING
+    if (has_uring()) {
+        check_results(LDS_IO_URING, LDS_DTYPE_NONE);
+        check_results(LDS_IO_DIRECT, LDS_DTYPE_NONE);
+        check_results(LDS_IO_DIRECT, LDS_F32);
+    }
+#endif
+#if !defined(__SANITIZE_THREAD__) /* as above */
+    faults_leave(false, true);
+    for (int i = 0; i < 2 && has_direct() && has_aio(); i++)
+        check_results(LDS_IO_DIRECT, i ? LDS_F32 : LDS_DTYPE_NONE);
+    faults_leave(true, true);
+#endif
 }
 
 /* A kernel of before 4.14, and a file system that cannot tell: what is not known to be there is read by threads. */
@@ -435,6 +477,7 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static unsigned n_idle_threads; /* where no load runs, and none has left any behind */
 static unsigned most_threads;
 
 /* Asks to stop at the second call, and notes when, and the threads that there are until then. */
@@ -452,37 +495,61 @@ static int stop_soon(void *ctx, const lds_progress *progress)
     return 1;
 }
 
+/* While one read or all do not return. True if it came to that. */
+static bool check_stop(lds_io io, lds_dtype dtype, fault kind, uint64_t n, unsigned least, unsigned most)
+{
+    double asked = -1;
+    outcome o;
+    most_threads = 0;
+    how h = {.io = io,
+             .n_threads = 2,
+             .dtype = dtype,
+             .is_cold = true,
+             .progress = stop_soon,
+             .progress_ctx = &asked};
+    faults_inject(kind, n);
+    lds_status status = load(&o, in_folder(folder, files[0]), &h, NULL);
+    double took = now() - asked;
+    assert_int_equal(status, LDS_ERR_CANCELLED);
+    assert_true(took < MAX_STOP_SECONDS);
+    assert_in_range(most_threads, n_idle_threads + least, n_idle_threads + most);
+    for (int p = 0; p < N_PARAMS; p++)
+        assert_null(lds_param_data(lds_network_param(o.network, (size_t)p)));
+    forget(&o);
+    bool was_stalled = faults_disarm();
+    for (int i = 0; i < 10000 && n_threads_now() > n_idle_threads; i++)
+        usleep(1000); /* what was left ends by itself: sanitizers tell if it does not end well */
+    assert_int_equal(n_threads_now(), n_idle_threads);
+    return was_stalled;
+}
+
 static void a_read_that_never_returns_keeps_no_load_from_returning(void **state)
 {
     (void)state;
     int n_stalled = 0;
-    for (int i = 0; i < 4; i++) {
-        double asked = -1;
-        unsigned n_before = n_threads_now();
-        most_threads = 0;
-        outcome o;
-        lds_error err = LDS_ERROR_INIT;
-        how h = {.io = LDS_IO_READ,
-                 .n_threads = 2,
-                 .dtype = i % 2 ? LDS_F32 : LDS_DTYPE_NONE,
-                 .progress = stop_soon,
-                 .progress_ctx = &asked};
-        faults_nowait(EAGAIN);
-        faults_inject(FAULT_STALL, (uint64_t)i * 3 + 3); /* past the header */
-        lds_status status = load(&o, in_folder(folder, files[0]), &h, &err);
-        double took = now() - asked;
-        assert_int_equal(status, LDS_ERR_CANCELLED);
-        assert_true(took < MAX_STOP_SECONDS);
-        /* Workers, of which there are two, and those that wait for a read each. */
-        assert_in_range(most_threads, n_before + 3, n_before + 2 + 8);
-        for (int p = 0; p < N_PARAMS; p++)
-            assert_null(lds_param_data(lds_network_param(o.network, (size_t)p)));
-        forget(&o);
-        n_stalled += faults_disarm();
-        faults_nowait(0);
-        usleep(100000); /* what was left ends by itself: sanitizers tell if it does not end well */
-    }
+    n_idle_threads = n_threads_now();
+    faults_nowait(EAGAIN);
+    /* Past the header. Threads are the workers, and those that wait for a read each. */
+    for (uint64_t n = 3; n < 15; n += 3)
+        n_stalled += check_stop(LDS_IO_READ, n % 2 ? LDS_F32 : LDS_DTYPE_NONE, FAULT_STALL, n, 3, 2 + 8);
     assert_true(n_stalled > 0);
+    faults_nowait(0);
+}
+
+/* The kernel waits for what it does by itself: there are no threads but the workers. */
+static void a_read_that_the_kernel_does_keeps_none_either(void **state)
+{
+    (void)state;
+    n_idle_threads = n_threads_now();
+#ifdef LDS_HAVE_URING
+    for (int i = 0; i < 4 && has_direct() && has_uring(); i++)
+        assert_true(check_stop(i < 2 ? LDS_IO_DIRECT : LDS_IO_URING, i % 2 ? LDS_F32 : LDS_DTYPE_NONE,
+                               FAULT_SILENCE, 0, 2, 2));
+#endif
+    faults_leave(false, true);
+    for (int i = 0; i < 2 && has_direct() && has_aio(); i++)
+        assert_true(check_stop(LDS_IO_DIRECT, i ? LDS_F32 : LDS_DTYPE_NONE, FAULT_SILENCE, 0, 2, 2));
+    faults_leave(true, true);
 }
 
 /* A file that is mapped, large enough to be waited for, and not in the page cache: it is a hole. */
@@ -525,19 +592,20 @@ int main(void)
         cmocka_unit_test(the_report_says_what_was_used),
         cmocka_unit_test(what_is_not_loaded_does_not_count_as_cached),
 #ifdef LDS_HAVE_URING
-        cmocka_unit_test(a_kernel_without_io_uring_is_read_by_threads),
+        cmocka_unit_test(a_kernel_without_io_uring_is_read_otherwise),
 #if !defined(__SANITIZE_THREAD__)
-        cmocka_unit_test(a_container_that_forbids_io_uring_is_read_by_threads),
+        cmocka_unit_test(a_container_that_forbids_io_uring_is_read_otherwise),
 #endif
-        cmocka_unit_test(results_of_a_ring_are_understood),
         cmocka_unit_test(buffers_that_cannot_be_registered_are_read_into),
         cmocka_unit_test(a_ring_that_fails_is_replaced),
 #endif
+        cmocka_unit_test(results_of_the_kernels_are_understood),
         cmocka_unit_test(what_cannot_be_read_directly_is_read_otherwise),
         cmocka_unit_test(reads_that_would_wait_are_handed_over),
         cmocka_unit_test(reads_that_fail_fail_the_load),
         cmocka_unit_test(reads_in_pieces_are_put_together),
         cmocka_unit_test(a_read_that_never_returns_keeps_no_load_from_returning),
+        cmocka_unit_test(a_read_that_the_kernel_does_keeps_none_either),
         cmocka_unit_test(a_disk_that_never_answers_keeps_no_mapping_from_returning),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
