@@ -126,8 +126,10 @@ lds_status lds_cache_find(lds_cache *cache, lds_plan *plan, const lds_load_optio
     if (!converts(plan))
         return LDS_OK;
     lds_status status = lds_cache_dir_open(&cache->dir, options->cache, true, problem);
-    if (!status)
-        status = lds_cache_make_key(cache->key, plan, problem);
+    if (!status) {
+        cache->audience = lds_cache_audience_of(plan);
+        status = lds_cache_make_key(cache->key, cache->audience, plan, problem);
+    }
     if (status)
         return LDS_OK;
     cache->is_wanted = open_entry(cache, plan, options, NULL);
@@ -142,7 +144,8 @@ lds_status lds_cache_begin_entry(lds_cache *cache, const lds_plan *plan, const l
                                  lds_error *err)
 {
     uint64_t max_nbytes = options->cache_nbytes ? options->cache_nbytes : DEFAULT_MAX_NBYTES;
-    return lds_cache_write_begin(&cache->write, &cache->dir, cache->key, plan, max_nbytes, err);
+    return lds_cache_write_begin(&cache->write, &cache->dir, cache->key, cache->audience, plan, max_nbytes,
+                                 err);
 }
 
 void lds_cache_end(lds_cache *cache)

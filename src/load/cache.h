@@ -7,6 +7,7 @@
 /* The cache's side of one load. Zeroed, it is a load without a cache. */
 typedef struct lds_cache {
     lds_cache_dir dir;
+    lds_cache_audience audience; /* of the entry */
     char key[LDS_CACHE_DIGEST_SIZE];
     bool is_wanted;         /* there is something worth keeping, and no entry that has it */
     lds_checkpoint *entry;  /* that was found, or NULL */

@@ -1,11 +1,11 @@
 /*
  * Digests for the cache.
  *
- * The key is a digest of what the source files are (path, device, inode, size, times) and of every transfer
- * (tensor, extent, dtype, shape, parameter): what is not the same in all of that has another entry. Sizes and times
- * make its second half, so that an entry of what the same files were before is known by its name. The digest of an
- * entry's bytes is one of samples, which tells when a disk that lost power has not kept all of
- * them: to go through the whole would take longer than the load saves.
+ * The key is a digest of what the source files are (path, device, inode, size, times), of every transfer (tensor,
+ * extent, dtype, shape, parameter), and of who may read the entry, if not everybody: what is not the same in all of
+ * that has another entry. Sizes and times make its second half, so that an entry of what the same files were before,
+ * for the same readers, is known by its name. The digest of an entry's bytes is one of samples, which tells when a
+ * disk that lost power has not kept all of them: to go through the whole would take longer than the load saves.
  */
 #include "src/load/cache_digest.h"
 
@@ -101,23 +101,33 @@ static lds_status add_plan(const key_state *state, const lds_plan *plan, lds_err
     return LDS_OK;
 }
 
+static void add_audience(XXH3_state_t *state, lds_cache_audience audience)
+{
+    if (audience.readers == LDS_CACHE_EVERYBODY)
+        return;
+    add_u64(state, audience.readers);
+    add_u64(state, audience.id);
+}
+
 static lds_status compose_key(char key[static LDS_CACHE_DIGEST_SIZE], const key_state *state,
-                              const lds_plan *plan, lds_error *err)
+                              lds_cache_audience audience, const lds_plan *plan, lds_error *err)
 {
     if (!state->what || !state->when)
         return lds_fail_memory(err, sizeof *state->what);
     XXH3_128bits_reset(state->what);
     XXH3_128bits_reset(state->when);
     LDS_TRY(add_plan(state, plan, err));
+    add_audience(state->what, audience);
     write_hex(key, (XXH128_hash_t){.high64 = XXH3_128bits_digest(state->what).high64,
                                    .low64 = XXH3_128bits_digest(state->when).low64});
     return LDS_OK;
 }
 
-lds_status lds_cache_make_key(char key[static LDS_CACHE_DIGEST_SIZE], const lds_plan *plan, lds_error *err)
+lds_status lds_cache_make_key(char key[static LDS_CACHE_DIGEST_SIZE], lds_cache_audience audience,
+                              const lds_plan *plan, lds_error *err)
 {
     const key_state state = {XXH3_createState(), XXH3_createState()};
-    lds_status status = compose_key(key, &state, plan, err);
+    lds_status status = compose_key(key, &state, audience, plan, err);
     XXH3_freeState(state.what);
     XXH3_freeState(state.when);
     return status;

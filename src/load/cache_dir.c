@@ -199,14 +199,15 @@ static int create_locked(const lds_cache_dir *dir, const char *name, mode_t mode
     return -1;
 }
 
-int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public)
+int lds_cache_create(const lds_cache_dir *dir, const char *key, lds_cache_audience audience)
 {
     int fd;
     uint64_t removed_nbytes = 0;
+    mode_t mode = audience.readers == LDS_CACHE_EVERYBODY ? 0644 : 0600;
     char name[LDS_CACHE_NAME_SIZE];
     make_name(name, key, temporary_suffix);
     do
-        fd = create_locked(dir, name, is_public ? 0644 : 0600);
+        fd = create_locked(dir, name, mode);
     while (fd < 0 && errno == EEXIST && remove_stale(dir, name, &removed_nbytes));
     return fd;
 }

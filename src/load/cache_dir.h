@@ -41,11 +41,11 @@ void lds_cache_dir_unlock(const lds_cache_dir *dir);
 
 /*
  * A new file that is to become the entry of a key, and that nobody else has: an open descriptor, with a lock
- * that says that its writer is alive. Whoever may write to it, all or only the user may read it. -1 with
+ * that says that its writer is alive. Only the user may write to it, and only the audience may read it. -1 with
  * errno on failure, EWOULDBLOCK if another writer of the key is alive. Ended by publishing or removing it,
  * and close().
  */
-int lds_cache_create(const lds_cache_dir *dir, const char *key, bool is_public);
+int lds_cache_create(const lds_cache_dir *dir, const char *key, lds_cache_audience audience);
 void lds_cache_remove(const lds_cache_dir *dir, const char *key);
 
 /* What is unfinished and being written has. What writers have left that are gone is removed. */

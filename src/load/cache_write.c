@@ -12,8 +12,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "src/load/sync.h"
@@ -21,6 +19,7 @@
 struct lds_cache_write {
     const lds_cache_dir *dir;
     const char *key;
+    lds_cache_audience audience;
     uint64_t max_nbytes; /* that the folder's entries may have together */
     lds_cache_header header;
     int fd;
@@ -79,46 +78,9 @@ static lds_status reserve(const lds_cache_write *w, lds_error *err)
     return LDS_OK;
 }
 
-/* Not the mode alone: an access control list may keep out whom the mode lets in. */
-static bool allows_everybody(const char *path, mode_t bits)
+static lds_status create(lds_cache_write *w, lds_error *err)
 {
-    struct stat st;
-    if (stat(path, &st) || (st.st_mode & bits) != bits)
-        return false;
-    return getxattr(path, "system.posix_acl_access", NULL, 0) < 0 &&
-           (errno == ENODATA || errno == EOPNOTSUPP);
-}
-
-/*
- * May everybody open the file, by the path that the kernel has of it? Links that led to it do not matter. Whom a
- * mode gives less than others, as a group may be, is one of everybody. If in doubt: no.
- */
-static bool is_open_to_everybody(int fd)
-{
-    char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    char *path = realpath(link, NULL);
-    bool may = path && allows_everybody(path, S_IRUSR | S_IRGRP | S_IROTH);
-    for (char *slash; may && (slash = strrchr(path, '/'));) {
-        *slash = 0;
-        may = allows_everybody(slash == path ? "/" : path, S_IXUSR | S_IXGRP | S_IXOTH);
-    }
-    free(path);
-    return may;
-}
-
-/* Everybody may read an entry if everybody may read what it was made of. */
-static bool is_public(const lds_plan *plan)
-{
-    for (size_t f = 0; f < plan->checkpoint->n_files; f++)
-        if (!is_open_to_everybody(plan->checkpoint->files[f].fd))
-            return false;
-    return true;
-}
-
-static lds_status create(lds_cache_write *w, bool is_public, lds_error *err)
-{
-    w->fd = lds_cache_create(w->dir, w->key, is_public);
+    w->fd = lds_cache_create(w->dir, w->key, w->audience);
     if (w->fd < 0 && errno == EWOULDBLOCK)
         return lds_fail(err, LDS_ERR_IO, "another load is writing the same");
     return w->fd < 0 ? fail_write(errno, err) : LDS_OK;
@@ -128,10 +90,10 @@ static lds_status create(lds_cache_write *w, bool is_public, lds_error *err)
  * Have what is written at a time keep to the cap, too. The file gets its size at once, since that is what others
  * count: to set room aside may take longer than they should wait.
  */
-static lds_status take_place(lds_cache_write *w, bool is_public, lds_error *err)
+static lds_status take_place(lds_cache_write *w, lds_error *err)
 {
     uint64_t whole = w->header.end, others;
-    LDS_TRY(create(w, is_public, err));
+    LDS_TRY(create(w, err));
     LDS_TRY(lds_cache_count_unfinished(&others, w->dir, err));
     if (others > w->max_nbytes - whole)
         return lds_fail(err, LDS_ERR_MEMORY,
@@ -146,20 +108,21 @@ static lds_status begin(lds_cache_write *w, const lds_plan *plan, lds_error *err
     if (w->header.end > w->max_nbytes)
         return lds_fail(err, LDS_ERR_MEMORY, "may have %" PRIu64 " bytes, and this needs %" PRIu64,
                         w->max_nbytes, w->header.end);
-    bool may_all = is_public(plan);
     lds_cache_dir_lock(w->dir);
-    lds_status status = take_place(w, may_all, err);
+    lds_status status = take_place(w, err);
     lds_cache_dir_unlock(w->dir);
     return status ? status : reserve(w, err);
 }
 
 lds_status lds_cache_write_begin(lds_cache_write **write, const lds_cache_dir *dir, const char *key,
-                                 const lds_plan *plan, uint64_t max_nbytes, lds_error *err)
+                                 lds_cache_audience audience, const lds_plan *plan, uint64_t max_nbytes,
+                                 lds_error *err)
 {
     LDS_TRY(lds_calloc(write, 1, sizeof **write, err));
     lds_cache_write *w = *write;
     w->dir = dir;
     w->key = key;
+    w->audience = audience;
     w->max_nbytes = max_nbytes;
     w->fd = -1;
     lds_status status = begin(w, plan, err);

@@ -7,11 +7,12 @@
 typedef struct lds_cache_write lds_cache_write;
 
 /*
- * Begin the entry of a key, which will have what the plan brings into its arena. There is room for all of it
- * then, in the folder and on its disk. On failure *write is NULL.
+ * Begin the entry of a key, which will have what the plan brings into its arena, for an audience. There is room for
+ * all of it then, in the folder and on its disk. On failure *write is NULL.
  */
 lds_status lds_cache_write_begin(lds_cache_write **write, const lds_cache_dir *dir, const char *key,
-                                 const lds_plan *plan, uint64_t max_nbytes, lds_error *err);
+                                 lds_cache_audience audience, const lds_plan *plan, uint64_t max_nbytes,
+                                 lds_error *err);
 
 /*
  * Write nbytes of one of the plan's targets, from a byte of it on. For many threads at once, each with other

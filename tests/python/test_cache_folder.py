@@ -123,6 +123,52 @@ def need_stranger(loadstone) -> None:
         pytest.skip("another user cannot run the command here")
 
 
+def as_member(user: int, *groups: int):
+    """What makes a process one of a user who is in these groups."""
+
+    def become() -> None:
+        os.setgroups(groups)
+        os.setgid(user)
+        os.setuid(user)
+
+    return become
+
+
+def shared_folder(model: Path, group: int) -> Path:
+    """A folder beside the model's that a group may write to."""
+    folder = model.parent.parent / "cache"
+    folder.mkdir()
+    os.chown(folder, 0, group)
+    folder.chmod(0o2770)
+    return folder
+
+
+def restrict(path: Path, mode: int, group: int) -> None:
+    os.chown(path, 0, group)
+    path.chmod(mode)
+
+
+GROUP, OTHER_GROUP = 54300, 54301
+
+
+def test_private_entries_of_two_users(loadstone, open_model):
+    """They stand side by side. Here no one group says who may read the source."""
+    need_stranger(loadstone)
+    cache = shared_folder(open_model, GROUP)
+    restrict(open_model.parent, 0o750, GROUP)
+    restrict(open_model, 0o640, OTHER_GROUP)
+    args = ["load", open_model, "-d", "f32", f"--cache={cache}"]
+    users = [STRANGER, STRANGER + 1]
+    for state in ("stored", "hit", "stored"):
+        for user in users:
+            found = loadstone.json(*args, preexec_fn=as_member(user, GROUP, OTHER_GROUP))
+            assert found["cache"] == state
+        owners = [(p.stat().st_uid, stat.S_IMODE(p.stat().st_mode)) for p in entries(cache)]
+        assert sorted(owners) == [(user, 0o600) for user in users]
+        if state == "hit":
+            os.utime(open_model)
+
+
 def test_uses_by_others_count(loadstone, open_model):
     """In a folder of a group: what others use is not the next to go."""
     need_stranger(loadstone)
