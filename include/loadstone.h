@@ -824,7 +824,8 @@ typedef struct lds_load_options {
      * when it is whole and on the disk, and what is wrong with a cache never fails a load: the report says it.
      * The load returns when the entry is on the disk. What is bound to the caller's memory is not kept. Who may
      * write to the folder is trusted with what is in it, but in one that everybody may write to only entries of
-     * the user and of root are used. Not with an allocator, or an io that forbids mapping.
+     * the user and of root are used. Everybody may read an entry, or the members of a group, who may read all files
+     * of the checkpoint; else only the user. Not with an allocator, or an io that forbids mapping.
      */
     const char *cache;
     /*

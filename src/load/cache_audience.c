@@ -14,6 +14,16 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+/* What the system shows for any group that it has no number for: another host's, or one outside of a container. */
+enum { NAMELESS = 65534 };
+
+static const char access_list[] = "system.posix_acl_access";
+
+static bool means_no_list(int why)
+{
+    return why == ENODATA || why == EOPNOTSUPP;
+}
+
 static lds_cache_audience the_user(void)
 {
     return (lds_cache_audience){LDS_CACHE_USER, geteuid()};
@@ -31,21 +41,22 @@ static lds_cache_audience common(lds_cache_audience a, lds_cache_audience b)
 /* It may keep out whom the mode lets in. If in doubt there is one. */
 static bool has_access_list(const char *path)
 {
-    return getxattr(path, "system.posix_acl_access", NULL, 0) >= 0 ||
-           (errno != ENODATA && errno != EOPNOTSUPP);
+    return getxattr(path, access_list, NULL, 0) >= 0 || !means_no_list(errno);
 }
 
 /*
- * Whom the mode of a file or folder gives what a bit gives others. Whom it gives less than others, as a group may
- * be, is one of everybody.
+ * Whom the mode of a file or folder gives what a bit gives others. A user has what the first of owner, group and others
+ * has that he is of, and no more: so all before the last have to have it, too.
  */
 static lds_cache_audience allowed(const char *path, mode_t bit)
 {
     struct stat st;
-    const mode_t all = bit | bit << 3 | bit << 6;
-    if (stat(path, &st) || has_access_list(path) || (st.st_mode & all) != all)
+    const mode_t known = bit << 3 | bit << 6;
+    if (stat(path, &st) || has_access_list(path) || (st.st_mode & known) != known)
         return the_user();
-    return (lds_cache_audience){.readers = LDS_CACHE_EVERYBODY};
+    if (st.st_mode & bit)
+        return (lds_cache_audience){.readers = LDS_CACHE_EVERYBODY};
+    return st.st_gid == NAMELESS ? the_user() : (lds_cache_audience){LDS_CACHE_GROUP, st.st_gid};
 }
 
 static lds_cache_audience allowed_through_folders(char *path)
@@ -64,6 +75,15 @@ static bool is_beside(const char *path, const char *other)
 {
     size_t n = (size_t)(strrchr(path, '/') - path) + 1;
     return !strncmp(path, other, n) && !strchr(other + n, '/');
+}
+
+/*
+ * Who may read the source need not be a member: its owner may be none, and then cannot give a file to the group.
+ * His entry would be his alone, but have the name of the group's, and so each would replace the other's.
+ */
+static bool may_give_to(gid_t group)
+{
+    return !geteuid() || getegid() == group || group_member(group);
 }
 
 /* NULL if in doubt. It has no links in it, and need not be resolved. Freed with free(). */
@@ -94,5 +114,22 @@ lds_cache_audience lds_cache_audience_of(const lds_plan *plan)
         last = path;
     }
     free(last);
-    return audience;
+    return audience.readers == LDS_CACHE_GROUP && !may_give_to(audience.id) ? the_user() : audience;
+}
+
+mode_t lds_cache_audience_mode(lds_cache_audience audience)
+{
+    return audience.readers == LDS_CACHE_EVERYBODY ? 0644 : 0600;
+}
+
+/*
+ * In this order nobody else may open it at any moment. The bits of the group are also the most that a list which the
+ * folder has given it grants, and so bring to effect what that grants to others.
+ */
+void lds_cache_audience_admit(lds_cache_audience audience, int fd)
+{
+    if (audience.readers != LDS_CACHE_GROUP || fchown(fd, (uid_t)-1, audience.id))
+        return;
+    if (!fremovexattr(fd, access_list) || means_no_list(errno))
+        (void)!fchmod(fd, 0640);
 }

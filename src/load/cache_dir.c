@@ -203,12 +203,13 @@ int lds_cache_create(const lds_cache_dir *dir, const char *key, lds_cache_audien
 {
     int fd;
     uint64_t removed_nbytes = 0;
-    mode_t mode = audience.readers == LDS_CACHE_EVERYBODY ? 0644 : 0600;
     char name[LDS_CACHE_NAME_SIZE];
     make_name(name, key, temporary_suffix);
     do
-        fd = create_locked(dir, name, mode);
+        fd = create_locked(dir, name, lds_cache_audience_mode(audience));
     while (fd < 0 && errno == EEXIST && remove_stale(dir, name, &removed_nbytes));
+    if (fd >= 0)
+        lds_cache_audience_admit(audience, fd);
     return fd;
 }
 

@@ -1,5 +1,6 @@
 """The folder of a cache, which users and disks have a say in: who may read what is in it, and what goes."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -44,8 +45,8 @@ def mode_of_entry(loadstone, model: Path, cache: Path) -> int:
 
 
 def test_who_may_read_an_entry(loadstone, open_model, tmp_path):
-    """Everybody if they may read all of its source; folders that are made for it are the user's alone."""
-    for mode, expected in ((0o644, 0o644), (0o604, 0o600), (0o640, 0o600), (0o600, 0o600)):
+    """Everybody, or a group, if they may read all of its source; folders made for it are the user's alone."""
+    for mode, expected in ((0o644, 0o644), (0o604, 0o600), (0o640, 0o640), (0o600, 0o600)):
         open_model.chmod(mode)
         cache = tmp_path / f"{mode:o}" / "cache"
         assert mode_of_entry(loadstone, open_model, cache) == expected
@@ -56,7 +57,7 @@ def test_who_may_read_an_entry_of_a_closed_folder(loadstone, open_model, tmp_pat
     """Whoever cannot reach the source may not read the entry, whatever the source's own mode says."""
     cache, folder = tmp_path / "cache", open_model.parent
     for closed in (folder, folder.parent):
-        for mode, expected in ((0o711, 0o644), (0o710, 0o600), (0o701, 0o600), (0o744, 0o600)):
+        for mode, expected in ((0o711, 0o644), (0o710, 0o640), (0o701, 0o600), (0o744, 0o600)):
             closed.chmod(mode)
             assert mode_of_entry(loadstone, open_model, cache) == expected
         closed.chmod(0o755)
@@ -74,16 +75,21 @@ def test_who_may_read_an_entry_of_a_link(loadstone, open_model, tmp_path):
     assert mode_of_entry(loadstone, open_model, cache) == 0o600
 
 
+def access_list(allowed: int, to_somebody: int) -> bytes:
+    """What gives all the same, but for one user."""
+    any_id = 0xFFFFFFFF
+    found = [(1, 7, any_id), (2, to_somebody, 1234), (4, allowed, any_id)]
+    found += [(16, allowed | to_somebody, any_id), (32, allowed, any_id)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in found)
+
+
 def test_who_may_read_an_entry_of_a_listed_source(loadstone, open_model, tmp_path):
     """An access control list may keep somebody out whom the mode lets in."""
-    read, execute, any_id = 4, 1, 0xFFFFFFFF
+    read, execute = 4, 1
     for path, allowed in ((open_model, read), (open_model.parent, read | execute)):
         cache = tmp_path / "cache"
-        entry_kinds = [(1, 7, any_id), (2, 0, 1234), (4, allowed, any_id), (16, allowed, any_id)]
-        acl = struct.pack("<I", 2)
-        acl += b"".join(struct.pack("<HHI", *e) for e in [*entry_kinds, (32, allowed, any_id)])
         try:
-            os.setxattr(path, "system.posix_acl_access", acl)
+            os.setxattr(path, "system.posix_acl_access", access_list(allowed, 0))
         except OSError:
             pytest.skip("there are no access control lists here")
         assert mode_of_entry(loadstone, open_model, cache) == 0o600
@@ -149,6 +155,72 @@ def restrict(path: Path, mode: int, group: int) -> None:
 
 
 GROUP, OTHER_GROUP = 54300, 54301
+
+
+def test_members_of_a_group_share_an_entry(loadstone, open_model):
+    """The group is the source's, whatever the folder's is and its list of others would give them."""
+    need_stranger(loadstone)
+    cache = shared_folder(open_model, OTHER_GROUP)
+    restrict(open_model.parent, 0o2770, GROUP)
+    restrict(open_model, 0o640, GROUP)
+    with contextlib.suppress(OSError):  # there are lists
+        os.setxattr(cache, "system.posix_acl_default", access_list(0, 7))
+    args = ["load", open_model, "-d", "f32", f"--cache={cache}"]
+    members = [as_member(user, GROUP, OTHER_GROUP) for user in (STRANGER, STRANGER + 1)]
+    assert loadstone.json(*args, preexec_fn=members[0])["cache"] == "stored"
+    (entry,) = entries(cache)
+    found = entry.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, STRANGER, GROUP)
+    assert os.listxattr(entry) == []
+    assert loadstone.json(*args, preexec_fn=members[1])["cache"] == "hit"
+    assert loadstone.json(*args)["cache"] == "hit"  # by root
+    os.utime(open_model)
+    assert loadstone.json(*args, preexec_fn=members[1])["cache"] == "stored"
+    assert loadstone.json(*args, preexec_fn=members[0])["cache"] == "hit"
+    assert len(entries(cache)) == 1
+
+
+def test_an_owner_who_is_no_member(loadstone, open_model):
+    """He may read the source, and not the group's entry: his own does not take its place."""
+    need_stranger(loadstone)
+    cache = shared_folder(open_model, OTHER_GROUP)
+    owner, member = as_member(STRANGER, OTHER_GROUP), as_member(STRANGER + 1, GROUP, OTHER_GROUP)
+    os.chown(open_model, STRANGER, GROUP)
+    open_model.chmod(0o640)
+    args = ["load", open_model, "-d", "f32", f"--cache={cache}"]
+    for state in ("stored", "hit"):
+        for who in (member, owner):
+            assert loadstone.json(*args, preexec_fn=who)["cache"] == state
+    modes = {path.stat().st_uid: stat.S_IMODE(path.stat().st_mode) for path in entries(cache)}
+    assert modes == {STRANGER: 0o600, STRANGER + 1: 0o640}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files cannot be given away")
+def test_who_may_read_an_entry_of_many_files(loadstone, open_model, tmp_path):
+    """All of them are looked at, and each folder that they are in."""
+    cache, folder, away = tmp_path / "cache", open_model.parent, open_model.parent.parent / "away"
+    away.mkdir(mode=0o755)
+    shards = [folder / f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    for i, shard in enumerate(shards):
+        save_file({f"w{i}": torch.ones(100, dtype=torch.bfloat16)}, shard)
+        shard.chmod(0o644)
+    names = {f"w{i}": shard.name for i, shard in enumerate(shards)}
+    open_model.unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    shards[2].symlink_to(shards[2].rename(away / "shard"))
+    for changes, expected in (
+        ({}, 0o644),
+        ({shards[1]: (0o640, GROUP)}, 0o640),
+        ({shards[1]: (0o640, GROUP), away: (0o750, GROUP)}, 0o640),
+        ({shards[1]: (0o640, GROUP), away: (0o750, OTHER_GROUP)}, 0o600),
+        ({shards[0]: (0o640, GROUP), shards[2]: (0o640, OTHER_GROUP)}, 0o600),
+        ({away: (0o700, GROUP)}, 0o600),
+        ({shards[1]: (0o240, GROUP)}, 0o600),
+        ({shards[1]: (0o640, 65534)}, 0o600),  # what stands for groups without a number
+    ):
+        for path in (*shards, away):
+            restrict(path, *changes.get(path, (0o755, 0)))
+        assert mode_of_entry(loadstone, folder, cache) == expected
 
 
 def test_private_entries_of_two_users(loadstone, open_model):

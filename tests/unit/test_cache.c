@@ -30,7 +30,10 @@ static _Atomic enum {
     FSYNC,
     RENAMEAT,
     FLOCK,
-    N_FAILURES
+    N_FAILURES, /* of those that leave no entry */
+    FCHOWN = N_FAILURES,
+    FREMOVEXATTR,
+    FCHMOD
 } failure; /* that the next calls have */
 static int fails_with;
 static uint64_t free_nbytes;               /* that the machine has, or 0 for what it has */
@@ -60,6 +63,12 @@ int __real_renameat(int from, const char *old, int to, const char *name);
 int __wrap_renameat(int from, const char *old, int to, const char *name);
 int __real_flock(int fd, int how);
 int __wrap_flock(int fd, int how);
+int __real_fchown(int fd, uid_t user, gid_t group);
+int __wrap_fchown(int fd, uid_t user, gid_t group);
+int __real_fremovexattr(int fd, const char *name);
+int __wrap_fremovexattr(int fd, const char *name);
+int __real_fchmod(int fd, mode_t mode);
+int __wrap_fchmod(int fd, mode_t mode);
 int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
@@ -106,6 +115,21 @@ int __wrap_renameat(int from, const char *old, int to, const char *name)
 int __wrap_flock(int fd, int how)
 {
     return fails(FLOCK) ? -1 : __real_flock(fd, how);
+}
+
+int __wrap_fchown(int fd, uid_t user, gid_t group)
+{
+    return fails(FCHOWN) ? -1 : __real_fchown(fd, user, group);
+}
+
+int __wrap_fremovexattr(int fd, const char *name)
+{
+    return fails(FREMOVEXATTR) ? -1 : __real_fremovexattr(fd, name);
+}
+
+int __wrap_fchmod(int fd, mode_t mode)
+{
+    return fails(FCHMOD) ? -1 : __real_fchmod(fd, mode);
 }
 
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice)
@@ -353,6 +377,39 @@ static outcome load_ok(const lds_checkpoint *from, lds_load_options options)
     outcome o;
     assert_int_equal(load_as(&o, from, options, NULL), LDS_OK);
     return o;
+}
+
+/* Of the one that is stored then. */
+static mode_t mode_of_entry(void)
+{
+    lds_cache_list *list;
+    struct stat st;
+    clear();
+    assert_string_equal(load_ok(checkpoint, cached()).cache, "stored");
+    assert_int_equal(lds_cache_list_new(&list, cache, NULL), LDS_OK);
+    lds_cache_entry entry = {.struct_size = sizeof entry};
+    lds_cache_list_get_entry(list, 0, &entry);
+    assert_int_equal(stat(entry.path, &st), 0);
+    lds_cache_list_free(list);
+    return st.st_mode & 07777;
+}
+
+/* Its source is for a group. */
+static void an_entry_that_cannot_be_shared_is_private(void **state)
+{
+    (void)state;
+    assert_int_equal(chmod(folder, 0710), 0);
+    mode_t shared = mode_of_entry();
+    for (int which = FCHOWN; which <= FCHMOD; which++) {
+        failure = (unsigned)which;
+        fails_with = EPERM;
+        assert_int_equal(mode_of_entry(), 0600);
+        failure = NONE;
+    }
+    assert_int_equal(chmod(folder, 0700), 0);
+    clear();
+    if (shared != 0640)
+        skip(); /* no folder for temporary files that everybody can reach */
 }
 
 /* The entry is that of what the file has become, and not of what was opened. */
@@ -754,6 +811,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(whatever_fails_there_is_no_half_entry),
+        cmocka_unit_test(an_entry_that_cannot_be_shared_is_private),
         cmocka_unit_test(room_need_not_be_set_aside),
         cmocka_unit_test(a_source_that_changed_is_no_hit),
         cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_entry),
