@@ -415,7 +415,8 @@ lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t
 uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir)
 {
     struct statvfs fs;
-    return fstatvfs(dir->fd, &fs) ? UINT64_MAX : (uint64_t)fs.f_bavail * fs.f_frsize;
+    bool is_known = !fstatvfs(dir->fd, &fs) && fs.f_blocks; /* which many that are not on a disk leave at 0 */
+    return is_known ? (uint64_t)fs.f_bavail * fs.f_frsize : UINT64_MAX;
 }
 
 bool lds_cache_make_room(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t nbytes)

@@ -64,7 +64,7 @@ lds_status lds_cache_publish(const lds_cache_dir *dir, const char *key, uint64_t
 lds_status lds_cache_evict(const lds_cache_dir *dir, uint64_t keep_nbytes, uint64_t *removed_nbytes,
                            lds_error *err);
 
-/* That the folder's disk has. */
+/* That the folder's disk has, as far as it tells. */
 uint64_t lds_cache_free_nbytes(const lds_cache_dir *dir);
 
 /* Remove the same if the disk has room for nbytes then, and has not before. True if entries went. */

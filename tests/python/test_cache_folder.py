@@ -343,13 +343,13 @@ def test_a_clock_that_went_back(loadstone, tmp_path, cache):
 
 
 @pytest.fixture
-def mount_tmpfs(tmp_path):
+def mount_small(tmp_path):
     """A function that mounts a file system of so many bytes, and says where."""
     folder = tmp_path / "small"
 
-    def mount(size: int) -> Path:
+    def mount(size: int, kind: str = "tmpfs") -> Path:
         folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        command = ["mount", "-t", kind, "-o", f"size={size}", kind, folder]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("nothing can be mounted here")
         return folder
@@ -359,8 +359,8 @@ def mount_tmpfs(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_that_may_not_be_written_to(loadstone, mount_tmpfs, model):
-    small = mount_tmpfs(MIB)
+def test_a_disk_that_may_not_be_written_to(loadstone, mount_small, model):
+    small = mount_small(MIB)
     args = ["load", model, "--digest", f"--cache={small}"]
     stored = loadstone.json(*args, "-d", "f32")
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
@@ -370,18 +370,25 @@ def test_a_disk_that_may_not_be_written_to(loadstone, mount_tmpfs, model):
     assert found["cache"] == f"not stored: {small}: cannot be written to: Read-only file system"
 
 
-def test_a_disk_that_fills(loadstone, mount_tmpfs, model):
+def test_a_disk_that_fills(loadstone, mount_small, model):
     """The file system has no room for what is written: the load is whole, and says it."""
-    small = mount_tmpfs(100 << 10)
+    small = mount_small(100 << 10)
     found = loadstone.json("load", model, "-d", "f32", f"--cache={small}", "--digest")
     assert found["cache"] == f"not stored: {small}: has no room for 0.00 GB: No space left on device"
     assert found["digests"] == loadstone.json("load", model, "-d", "f32", "--digest")["digests"]
     assert list(small.iterdir()) == []
 
 
-def test_a_full_disk_costs_no_entry_in_vain(loadstone, mount_tmpfs, tmp_path):
+def test_a_disk_that_does_not_tell_its_size(loadstone, mount_small, model):
+    """Nor can it set room aside."""
+    small = mount_small(MIB, "ramfs")
+    for state in ("stored", "hit"):
+        assert loadstone.json("load", model, "-d", "f32", f"--cache={small}")["cache"] == state
+
+
+def test_a_full_disk_costs_no_entry_in_vain(loadstone, mount_small, tmp_path):
     """Entries that the cap has no place for go before the write, but only if that is enough for it."""
-    small = mount_tmpfs(8 * MIB)
+    small = mount_small(8 * MIB)
     models = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for path, nbytes in zip(models, (3 * MIB, 6 * MIB), strict=True):
         save_file({"w": torch.zeros(nbytes // 4, dtype=torch.bfloat16)}, path)
