@@ -69,6 +69,8 @@ int __real_fremovexattr(int fd, const char *name);
 int __wrap_fremovexattr(int fd, const char *name);
 int __real_fchmod(int fd, mode_t mode);
 int __wrap_fchmod(int fd, mode_t mode);
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
 int __real_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 int __wrap_posix_fadvise64(int fd, off_t offset, off_t nbytes, int advice);
 uint64_t __real_lds_memory_available_in(const char *root, bool *by_cgroup);
@@ -115,6 +117,18 @@ int __wrap_renameat(int from, const char *old, int to, const char *name)
 int __wrap_flock(int fd, int how)
 {
     return fails(FLOCK) ? -1 : __real_flock(fd, how);
+}
+
+static atomic_bool is_clock_stopped; /* the one of files: at the last change of what is loaded */
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    struct stat st;
+    if (clock != CLOCK_REALTIME_COARSE || !atomic_load(&is_clock_stopped))
+        return __real_clock_gettime(clock, now);
+    assert_int_equal(stat(in_folder(folder, "m.safetensors"), &st), 0);
+    *now = st.st_ctim;
+    return 0;
 }
 
 int __wrap_fchown(int fd, uid_t user, gid_t group)
@@ -432,6 +446,18 @@ static void a_source_that_changed_is_no_hit(void **state)
     assert_string_equal(load_ok(after, cached()).cache, "hit");
     lds_checkpoint_close(before);
     lds_checkpoint_close(after);
+    clear();
+}
+
+/* What is changed next would have the same time. */
+static void a_source_that_may_change_unseen_is_not_kept(void **state)
+{
+    (void)state;
+    atomic_store(&is_clock_stopped, true);
+    assert_string_equal(load_ok(checkpoint, cached()).cache, "not stored: the checkpoint is being changed");
+    atomic_store(&is_clock_stopped, false);
+    assert_int_equal(n_files(), 0);
+    assert_string_equal(load_ok(checkpoint, cached()).cache, "stored");
     clear();
 }
 
@@ -814,6 +840,7 @@ int main(void)
         cmocka_unit_test(an_entry_that_cannot_be_shared_is_private),
         cmocka_unit_test(room_need_not_be_set_aside),
         cmocka_unit_test(a_source_that_changed_is_no_hit),
+        cmocka_unit_test(a_source_that_may_change_unseen_is_not_kept),
         cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_entry),
         cmocka_unit_test(a_read_that_fails_leaves_no_half_entry),
         cmocka_unit_test(a_load_that_is_cancelled_leaves_no_entry),
