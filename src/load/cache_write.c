@@ -50,13 +50,16 @@ static lds_status fail_write(int why, lds_error *err)
 
 /* ------------------------------------------------------------------------------------------------------- */
 
-/* 0, or why not. A file system that cannot set room aside can say how much it has. */
+/*
+ * 0, or why not. A file system that cannot set room aside can say how much it has. So can one that a signal has
+ * interrupted: it may have given back what it had by then, and a timer's next signal may come as early.
+ */
 static int set_aside(const lds_cache_write *w)
 {
     if (!fallocate(w->fd, 0, 0, (off_t)w->header.end))
         return 0;
     int why = errno;
-    if (why == EOPNOTSUPP || why == ENOSYS)
+    if (why == EOPNOTSUPP || why == ENOSYS || why == EINTR)
         return lds_cache_free_nbytes(w->dir) < w->header.end ? ENOSPC : 0;
     /* What was set aside before there was no more; others go on counting the whole. */
     (void)!(ftruncate(w->fd, 0) || ftruncate(w->fd, (off_t)w->header.end));
