@@ -755,9 +755,10 @@ LDS_API LDS_MUST_CHECK lds_status lds_trace_new(lds_trace **trace, lds_error *er
 
 /*
  * Write it to a file, in the JSON of the Trace Event Format: a process for each load, a lane for each worker and
- * one for the phases of the load. It replaces nothing but an earlier trace or an empty file, and these only when it is
- * whole: it is written beside them and renamed. A trace of no load replaces nothing, which is no error. A pipe or a
- * terminal is written to as it is. LDS_ERR_ARGUMENT if another file is there, LDS_ERR_IO; both name it.
+ * one for the phases of the load, up to that in which it failed or was cancelled. It replaces nothing but an earlier
+ * trace or an empty file, and these only when it is whole: it is written beside them and renamed. A trace of no load
+ * replaces nothing, which is no error. A pipe or a terminal is written to as it is. LDS_ERR_ARGUMENT if another file
+ * is there, LDS_ERR_IO; both name it.
  */
 LDS_API LDS_MUST_CHECK lds_status lds_trace_write(lds_trace *trace, const char *path, lds_error *err);
 

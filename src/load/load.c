@@ -36,13 +36,17 @@ static double seconds_since(uint64_t start_ns)
     return (double)(lds_now_ns() - start_ns) / 1e9;
 }
 
-/* End a phase: what has passed since the last one ended is its time, so that all add up to the whole. */
-static void end_phase(load *l, const char *name, double *seconds)
+/*
+ * End a phase, which has come to status: what has passed since the last one ended is its time, so that all add up to
+ * the whole. One that failed is in a trace, too.
+ */
+static lds_status end_phase(load *l, const char *name, double *seconds, lds_status status)
 {
     uint64_t now = lds_now_ns();
     lds_lane_add(&l->lane, name, l->lap_ns, now, 0);
     *seconds += (double)(now - l->lap_ns) / 1e9;
     l->lap_ns = now;
+    return status;
 }
 
 static int tick(void *ctx)
@@ -191,6 +195,12 @@ static lds_status check_files(const lds_plan *plan, lds_error *err)
     return LDS_OK;
 }
 
+static lds_status check_all_files(const load *l, lds_error *err)
+{
+    LDS_TRY(check_files(l->plan, err));
+    return l->cache.plan ? check_files(l->cache.plan, err) : LDS_OK;
+}
+
 static void place_params(const lds_transfers *transfers)
 {
     for (size_t i = 0; i < transfers->plan->n_targets; i++) {
@@ -273,29 +283,20 @@ static uint64_t nbytes_of(const lds_plan *plan)
 static lds_status execute(load *l, lds_error *err)
 {
     lds_report_stats *stats = &l->plan->report->stats;
-    end_phase(l, "plan", &stats->plan_seconds);
-    LDS_TRY(look_into_cache(l, err));
+    LDS_TRY(end_phase(l, "plan", &stats->plan_seconds, LDS_OK));
+    LDS_TRY(end_phase(l, "cache", &stats->cache_seconds, look_into_cache(l, err)));
     l->total_nbytes = nbytes_of(l->plan) + (l->cache.plan ? nbytes_of(l->cache.plan) : 0);
-    end_phase(l, "cache", &stats->cache_seconds);
-    LDS_TRY(take_memory(l, err));
-    end_phase(l, "memory", &stats->memory_seconds);
-    LDS_TRY(begin_cache_entry(l, err));
-    end_phase(l, "cache", &stats->cache_seconds);
+    LDS_TRY(end_phase(l, "memory", &stats->memory_seconds, take_memory(l, err)));
+    LDS_TRY(end_phase(l, "cache", &stats->cache_seconds, begin_cache_entry(l, err)));
     l->touched_callers = true;
-    LDS_TRY(lds_transfers_read(&l->transfers, err));
-    end_phase(l, "transfer", &stats->transfer_seconds);
+    LDS_TRY(end_phase(l, "transfer", &stats->transfer_seconds, lds_transfers_read(&l->transfers, err)));
     stats->read_seconds = (double)atomic_load(&l->transfers.read_ns) / 1e9;
     stats->convert_seconds = (double)atomic_load(&l->transfers.convert_ns) / 1e9;
-    LDS_TRY(initialise(l, err));
-    end_phase(l, "init", &stats->init_seconds);
-    LDS_TRY(check_files(l->plan, err));
-    if (l->cache.plan)
-        LDS_TRY(check_files(l->cache.plan, err));
-    end_phase(l, "check", &stats->check_seconds);
-    LDS_TRY(finish_cache_entry(l, err));
+    LDS_TRY(end_phase(l, "init", &stats->init_seconds, initialise(l, err)));
+    LDS_TRY(end_phase(l, "check", &stats->check_seconds, check_all_files(l, err)));
+    LDS_TRY(end_phase(l, "cache", &stats->cache_seconds, finish_cache_entry(l, err)));
     if (l->options->progress && tick(l))
         return lds_fail_cancelled(err);
-    end_phase(l, "cache", &stats->cache_seconds);
     stats->seconds = (double)(l->lap_ns - l->started_ns) / 1e9;
     return LDS_OK;
 }

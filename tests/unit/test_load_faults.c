@@ -63,7 +63,10 @@ static bool is_right(const lds_network *net)
     return more && lds_param_data(lds_network_find(net, "same"));
 }
 
-static lds_io io; /* of the loads */
+/* Of the loads. */
+static lds_io io;
+static lds_trace *trace;
+static int (*progress)(void *ctx, const lds_progress *progress);
 
 static lds_status load_into(lds_network *net, lds_error *err)
 {
@@ -72,6 +75,8 @@ static lds_status load_into(lds_network *net, lds_error *err)
     o.io = io;
     o.strict = false;
     o.n_threads = 2;
+    o.trace = trace;
+    o.progress = progress;
     lds_report *report = NULL;
     lds_status status = lds_load(net, checkpoint, &o, &report, err);
     if (!status)
@@ -156,6 +161,40 @@ static void every_allocation_fails_once(void **state)
     assert_true(fail_each(FAULT_MEMORY, LDS_ERR_MEMORY) >= 15);
 }
 
+static int stop(void *ctx, const lds_progress *p)
+{
+    (void)ctx, (void)p;
+    return 1;
+}
+
+static void a_trace_has_the_phase_in_which_a_load_ended(void **state)
+{
+    (void)state;
+    const char *path = in_folder(folder, "trace.json");
+    io = LDS_IO_READ;
+    for (int is_cancelled = 0; is_cancelled < 2; is_cancelled++) {
+        lds_network *net = make_network();
+        assert_int_equal(lds_trace_new(&trace, NULL), LDS_OK);
+        progress = is_cancelled ? stop : NULL;
+        faults_inject(is_cancelled ? FAULT_NONE : FAULT_READ, 1);
+        assert_int_equal(load_into(net, NULL), is_cancelled ? LDS_ERR_CANCELLED : LDS_ERR_IO);
+        faults_disarm();
+        assert_int_equal(lds_trace_write(trace, path, NULL), LDS_OK);
+        char text[8192];
+        FILE *f = fopen(path, "r");
+        text[fread(text, 1, sizeof text - 1, f)] = 0;
+        fclose(f);
+        assert_non_null(strstr(text, "\"memory\""));
+        assert_non_null(strstr(text, "\"transfer\""));
+        assert_null(strstr(text, "\"init\""));
+        lds_trace_free(trace);
+        lds_network_free(net);
+    }
+    io = LDS_IO_AUTO;
+    trace = NULL;
+    progress = NULL;
+}
+
 static void making_a_network_by_a_key_map_survives_each_failed_allocation(void **state)
 {
     (void)state;
@@ -185,6 +224,7 @@ int main(void)
         cmocka_unit_test(reads_come_in_pieces),
         cmocka_unit_test(old_kernels_read_through_what_is_mapped),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(a_trace_has_the_phase_in_which_a_load_ended),
         cmocka_unit_test(making_a_network_by_a_key_map_survives_each_failed_allocation),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
