@@ -311,15 +311,13 @@ static PyObject *load_traced(network_object *n, const lds_checkpoint *checkpoint
     if (status || lds_trace_new(&options->trace, &err))
         return core_fail(n->state, &err);
     PyObject *report = load(n, checkpoint, options, progress);
-    if (report) {
-        Py_BEGIN_ALLOW_THREADS;
-        status = lds_trace_write(options->trace, PyBytes_AS_STRING(path), &err);
-        Py_END_ALLOW_THREADS;
-    }
+    Py_BEGIN_ALLOW_THREADS;
+    status = lds_trace_write(options->trace, PyBytes_AS_STRING(path), &err);
+    Py_END_ALLOW_THREADS;
     lds_trace_free(options->trace);
-    if (!status)
+    if (!status || !report) /* of two errors the load's */
         return report;
-    Py_XDECREF(report);
+    Py_DECREF(report);
     return core_fail(n->state, &err);
 }
 

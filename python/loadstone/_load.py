@@ -207,7 +207,8 @@ def load(
             .report.cache says what came of it. True is loadstone/ in your cache folder.
         cache_nbytes: most that its entries may have, 0 for 64 GiB; what was used least recently goes.
         trace: a file to write to when each thread did what, for chrome://tracing and ui.perfetto.dev: a new
-            one, an earlier trace, which is replaced when this one is whole, or a pipe.
+            one, an earlier trace, which is replaced when this one is whole, or a pipe. It is written also if
+            the load fails or is interrupted.
         keep_cache: leave in the page cache what is read. Otherwise what was not there before is let go of.
         prefetch: first have everything read into the page cache, unless it is larger than free memory.
         window_nbytes: most memory, beside the weights', for what is being read and converted, at least 65536

@@ -1,5 +1,6 @@
 """Pools: weights of one load in the memory of an earlier one. The cache: in a file of an earlier one."""
 
+import json
 import os
 import re
 import shutil
@@ -91,6 +92,23 @@ def test_a_trace_replaces_nothing_else(path, tmp_path):
         assert network["w"].data_ptr is None
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_load_that_fails_has_a_trace(path, tmp_path):
+    """Up to there; and its error is what is told, not that the trace could not be written."""
+    trace = tmp_path / "trace.json"
+    with pytest.raises(ZeroDivisionError):
+        loadstone.load(path, dtype="float64", trace=trace, progress=lambda *numbers: 1 / 0)
+    names = {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
+    assert "transfer" in names and "init" not in names
+
+    def spoil(*numbers):
+        trace.write_text("another file")
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        loadstone.load(path, dtype="float64", trace=trace, progress=spoil)
+    assert trace.read_text() == "another file"
 
 
 GERMAN = r"""
