@@ -54,31 +54,47 @@ static void walk(const volatile uint8_t *data)
         (void)data[i];
 }
 
+/* A load that can begin. */
+typedef struct load_job {
+    lds_checkpoint *checkpoint;
+    lds_network *network;
+    lds_load_options options;
+} load_job;
+
+static load_job prepare(lds_io io, lds_dtype dtype, unsigned delay_ms, unsigned hold)
+{
+    load_job job;
+    slow_fs_begin(fs, 0, 0);
+    assert_int_equal(lds_checkpoint_open(&job.checkpoint, fs->path, NULL, NULL), LDS_OK);
+    assert_int_equal(lds_network_from_checkpoint(&job.network, job.checkpoint, dtype, NULL), LDS_OK);
+    lds_load_options_init(&job.options, sizeof job.options);
+    job.options.io = io;
+    job.options.n_threads = 2;
+    slow_fs_begin(fs, delay_ms, hold);
+    return job;
+}
+
+static void clean_up(load_job *job)
+{
+    lds_network_free(job->network);
+    lds_checkpoint_close(job->checkpoint);
+}
+
 /* Load the file, by a walk if the load leaves it to that; the report's figures. */
 static void load(lds_io io, bool walks, lds_report_stats *stats, unsigned delay_ms, unsigned hold)
 {
-    lds_checkpoint *checkpoint;
-    lds_network *network;
     lds_report *report;
-    lds_load_options options;
-    lds_load_options_init(&options, sizeof options);
-    options.io = io;
-    options.n_threads = 2;
-    options.lazy = walks;
-    slow_fs_begin(fs, 0, 0);
-    assert_int_equal(lds_checkpoint_open(&checkpoint, fs->path, NULL, NULL), LDS_OK);
-    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, LDS_DTYPE_NONE, NULL), LDS_OK);
-    slow_fs_begin(fs, delay_ms, hold);
-    assert_int_equal(lds_load(network, checkpoint, &options, &report, NULL), LDS_OK);
-    const lds_param *w = lds_network_find(network, "w");
+    load_job job = prepare(io, LDS_DTYPE_NONE, delay_ms, hold);
+    job.options.lazy = walks;
+    assert_int_equal(lds_load(job.network, job.checkpoint, &job.options, &report, NULL), LDS_OK);
+    const lds_param *w = lds_network_find(job.network, "w");
     if (walks)
         walk(lds_param_data(w));
     *stats = (lds_report_stats){.struct_size = sizeof *stats};
     lds_report_get_stats(report, stats);
     assert_memory_equal(lds_param_data(w), file + header_nbytes, data_nbytes);
     lds_report_free(report);
-    lds_network_free(network);
-    lds_checkpoint_close(checkpoint);
+    clean_up(&job);
 }
 
 /* Before Linux 5.15 io_uring could not be told how many threads of the kernel's may wait for such a file system. */
@@ -146,25 +162,15 @@ static int stop_at_once(void *ctx, const lds_progress *progress)
 /* Nobody answers, until the load has returned: else this would wait for as long as the file system has patience. */
 static void check_cancelled(lds_io io, lds_dtype dtype, bool is_mostly_there)
 {
-    lds_checkpoint *checkpoint;
-    lds_network *network;
-    lds_load_options options;
-    lds_load_options_init(&options, sizeof options);
-    options.io = io;
-    options.n_threads = 2;
-    options.progress = stop_at_once;
-    slow_fs_begin(fs, 0, 0);
-    assert_int_equal(lds_checkpoint_open(&checkpoint, fs->path, NULL, NULL), LDS_OK);
-    assert_int_equal(lds_network_from_checkpoint(&network, checkpoint, dtype, NULL), LDS_OK);
-    slow_fs_begin(fs, 0, 0);
+    load_job job = prepare(io, dtype, 0, 0);
+    job.options.progress = stop_at_once;
     if (is_mostly_there)
         bring_in_most();
     unsigned n_before = n_threads_now();
     atomic_store(&fs->hold, UINT32_MAX);
-    lds_status status = lds_load(network, checkpoint, &options, NULL, NULL);
+    lds_status status = lds_load(job.network, job.checkpoint, &job.options, NULL, NULL);
     unsigned hold = atomic_exchange(&fs->hold, 0);
-    lds_network_free(network);
-    lds_checkpoint_close(checkpoint);
+    clean_up(&job);
     /* What was left reads on for a little, which the next load should not find. A sanitizer's own thread stays. */
     for (int i = 0; i < 1000 && n_threads_now() > n_before; i++)
         usleep(1000);
