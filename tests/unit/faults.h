@@ -29,7 +29,8 @@ typedef enum fault {
     FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
     FAULT_BUFFERS,  /* of 5.12, where buffers cannot be registered one by one */
     FAULT_DIRECT,   /* no file can be opened for direct reads: open() says EINVAL */
-    FAULT_LEASE     /* no lease on a file is given, and errno n is why */
+    FAULT_LEASE,    /* no lease on a file is given, and errno n is why */
+    FAULT_COUNT     /* there is no cachestat(2), as before Linux 6.5: it says ENOSYS */
 } fault;
 
 /*

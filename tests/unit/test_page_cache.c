@@ -148,7 +148,6 @@ static void what_is_partly_in_the_page_cache_is_copied_and_read_past_it(void **s
     forget(&o);
 }
 
-#if !defined(__SANITIZE_THREAD__)
 /* Old kernels and emulators do not tell what they have at hand. */
 static bool has_nowait(const char *path)
 {
@@ -160,6 +159,43 @@ static bool has_nowait(const char *path)
     return ok;
 }
 
+/* Whether of n_pages in the page cache so many are found, all of which are still there. */
+static bool are_found(const lds_file *file, size_t n_pages)
+{
+    enum { N_ALLOWED = 100 };
+    size_t n_all;
+    evict(weights);
+    bring_in(weights, n_pages);
+    uint64_t n_found = lds_file_resident(file, 0, file->identity.nbytes) / 4096;
+    return count_cached(weights, &n_all) >= n_pages && n_found + N_ALLOWED >= n_pages &&
+           n_found <= n_pages + N_ALLOWED;
+}
+
+/* By cachestat(2), by mincore(2) where the kernel has no such call, and by reads that may not wait. */
+static void what_the_page_cache_has_is_found_in_each_way(void **state)
+{
+    (void)state;
+    enum { BY_CACHESTAT, BY_MINCORE, BY_NOWAIT, N_WAYS };
+    size_t n_pages;
+    evict(weights);
+    if (count_cached(weights, &n_pages) || sysconf(_SC_PAGESIZE) != 4096 || !has_nowait(weights))
+        skip();
+    lds_file file;
+    assert_int_equal(lds_file_open(&file, weights, NULL), LDS_OK);
+    for (int way = 0; way < N_WAYS; way++)
+        for (size_t n = 0; n <= N_PAGES; n += N_PAGES / 4) {
+            bool found = false;
+            file.hides_cache = way == BY_NOWAIT;
+            faults_inject(way == BY_CACHESTAT ? FAULT_NONE : FAULT_COUNT, 0);
+            for (int i = 0; i < N_TRIES && !found; i++)
+                found = are_found(&file, n);
+            assert_int_equal(faults_disarm(), way == BY_MINCORE && !file.is_overlay);
+            assert_true(found);
+        }
+    lds_file_close(&file);
+}
+
+#if !defined(__SANITIZE_THREAD__)
 /* As a user who may only read the file: what the process sees of the page cache, and a load that lets go. */
 static bool load_as_nobody(const char *path, const how *h)
 {
@@ -251,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_not_in_the_page_cache_is_let_go_of),
         cmocka_unit_test(what_is_partly_in_the_page_cache_is_copied_and_read_past_it),
+        cmocka_unit_test(what_the_page_cache_has_is_found_in_each_way),
 #if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(what_belongs_to_others_is_let_go_of_too),
 #endif
