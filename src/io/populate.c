@@ -14,7 +14,6 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; missing from the headers of older systems */
-#define MADV_POPULATE_WRITE 23
 #endif
 
 enum { SCRATCH_NBYTES = 64 << 10 };
@@ -53,10 +52,4 @@ lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, 
 {
     /* Whatever went wrong, reading the same bytes finds out what it was, or does the work. */
     return lds_map_make_present(data, nbytes) ? LDS_OK : read_through(fd, offset, nbytes, err);
-}
-
-void lds_memory_populate(void *data, size_t nbytes)
-{
-    size_t into_page = (uintptr_t)data % lds_page_nbytes();
-    (void)!madvise((char *)data - into_page, nbytes + into_page, MADV_POPULATE_WRITE);
 }

@@ -141,10 +141,4 @@ bool lds_map_make_present(void *data, size_t nbytes);
  */
 lds_status lds_map_populate(void *data, size_t nbytes, int fd, uint64_t offset, lds_error *err);
 
-/*
- * Ask for the pages of fresh memory in one call, before they are written to. It is advice: where the kernel does not
- * take it, the writes bring the pages in one by one.
- */
-void lds_memory_populate(void *data, size_t nbytes);
-
 #endif

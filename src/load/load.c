@@ -117,10 +117,9 @@ static lds_status check_room(load *l, lds_error *err)
 
 static lds_status take_huge_pages(load *l, uint64_t nbytes, lds_error *err)
 {
-    const lds_touch_how how = {l->options->n_threads, l->transfers.tick, l->transfers.tick_ctx};
-    bool is_touched;
-    LDS_TRY(lds_storage_new_hugetlb(&l->transfers.arena, &is_touched, nbytes, &how, err));
-    l->transfers.used_nbytes = is_touched ? nbytes : 0;
+    LDS_TRY(lds_storage_new_hugetlb(&l->transfers.arena, nbytes, err));
+    /* A block's pages that are asked for together are out of cache when they are filled. */
+    l->transfers.used_nbytes = l->transfers.arena->is_limited ? nbytes : 0;
     return LDS_OK;
 }
 
@@ -178,7 +177,7 @@ static lds_status initialise(load *l, lds_error *err)
     }
     const lds_fill_how how = {l->options->seed, l->options->n_threads, l->transfers.tick,
                               l->transfers.tick_ctx};
-    lds_status status = n ? lds_fill_initial(fills, n, l->transfers.arena->data, &how, err) : LDS_OK;
+    lds_status status = n ? lds_fill_initial(fills, n, l->transfers.arena, &how, err) : LDS_OK;
     free(fills);
     return status;
 }

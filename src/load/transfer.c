@@ -147,33 +147,42 @@ static uint8_t *piece_data(const lds_transfers *t, const lds_piece *piece)
     return lds_target_data(t, target_of(t->plan, piece->run)) + piece_begin(t, piece);
 }
 
-/* Whether a target's memory is probably not fresh. */
+/* Whether a target's memory was probably used before, or is as if it had been. */
 static bool was_used(const lds_transfers *t, const lds_target *target)
 {
     return target->place == LDS_PLACE_CALLERS || target->offset < t->used_nbytes;
 }
 
+/* Whether the arena's pages have to be asked for. */
+static bool is_limited(const lds_transfers *t)
+{
+    return t->arena && t->arena->is_limited;
+}
+
 /*
- * For a trace, which is to tell page faults from conversion, fresh pages are asked for before the block is read.
- * Otherwise they come in one by one as they are written to, which takes some percent less time: a page that was
- * just cleared is still in cache then. Parameters lie in the arena in the order of the file, so that a block's are
- * neighbours.
+ * For a trace, which is to tell page faults from conversion, and where they may be refused, fresh pages are asked for
+ * before the block is read. Otherwise they come in one by one as they are written to, which takes some percent less
+ * time: a page that was just cleared is still in cache then. Parameters lie in the arena in the order of the file, so
+ * that what lies between a block's is little. What a direct read takes in beside its block is in the same pages.
  */
-static void populate_block(reading *r, const lds_block *block)
+static lds_status populate_block(reading *r, const lds_block *block, lds_error *err)
 {
     const lds_transfers *t = r->q->transfers;
     uint64_t began = lds_now_ns();
     uint8_t *begin = NULL, *end = NULL;
     for (lds_piece piece = {0}; lds_block_next(block, t->plan, &piece);) {
         const lds_target *target = target_of(t->plan, piece.run);
-        if (was_used(t, target))
+        if (is_limited(t) ? target->place == LDS_PLACE_CALLERS : was_used(t, target))
             continue;
-        begin = begin ? begin : piece_data(t, &piece);
-        end = piece_data(t, &piece) + lds_run_param_nbytes(piece.run, t->plan, piece.nbytes);
+        uint8_t *first = piece_data(t, &piece);
+        uint8_t *last = first + lds_run_param_nbytes(piece.run, t->plan, piece.nbytes);
+        begin = begin && begin < first ? begin : first;
+        end = end > last ? end : last;
     }
     if (begin < end)
-        lds_memory_populate(begin, (size_t)(end - begin));
+        LDS_TRY(lds_storage_populate(t->arena, begin, (size_t)(end - begin), err));
     lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
+    return LDS_OK;
 }
 
 /* What a block is read to without a buffer. */
@@ -354,8 +363,8 @@ static lds_status begin_block(reading *r, const lds_block *block, const atomic_b
         aim_at_mapping(t, read, block);
         return begin_read(r, read, block, stop, err);
     }
-    if (r->lane.trace)
-        populate_block(r, block);
+    if (r->lane.trace || is_limited(t))
+        LDS_TRY(populate_block(r, block, err));
     const destination d = destination_of(t, block);
     /* What is copied as it is the kernel copies as well, but into memory that was used before our stores are better. */
     bool is_better_viewed = t->plan->choice.kind == LDS_SOURCE_VIEW && (!d.data || d.is_used);

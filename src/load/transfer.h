@@ -11,7 +11,7 @@ typedef struct lds_transfers {
     lds_plan *plan;
     lds_storage *arena;     /* or NULL */
     bool is_callers_arena;  /* it came from the caller's allocator */
-    uint64_t used_nbytes;   /* of the arena's beginning that is probably not fresh, but was used before */
+    uint64_t used_nbytes;   /* of the arena's beginning that is not in cache, as what was just cleared is */
     lds_storage **mappings; /* for each file, or NULL */
     uint64_t *map_offsets;  /* where each mapping begins in its file */
     _Atomic uint64_t *done_nbytes; /* bytes of the checkpoint that are in place, for progress */

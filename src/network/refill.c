@@ -29,9 +29,10 @@ typedef struct refill {
     lds_fill_how how;
     lds_change_options options;
     uint64_t started_ns;
-    uint64_t nbytes;        /* of the arena */
-    uint8_t *memory;        /* its bytes */
-    uint64_t values_nbytes; /* of the arena's, without the gaps */
+    uint64_t nbytes;            /* of the arena */
+    uint8_t *memory;            /* its bytes */
+    const lds_storage *limited; /* the arena, if its pages have to be asked for, or NULL */
+    uint64_t values_nbytes;     /* of the arena's, without the gaps */
     _Atomic uint64_t done_nbytes;
     uint64_t n_blocks;
     uint64_t numel; /* of all blocks */
@@ -60,7 +61,7 @@ static const lds_fill *fill_of(const refill *r, uint64_t block)
     return &r->fills[low];
 }
 
-static void write_block(refill *r, uint64_t block)
+static lds_status write_block(refill *r, uint64_t block, lds_error *err)
 {
     const lds_fill *f = fill_of(r, block);
     const lds_param *param = f->param;
@@ -68,23 +69,27 @@ static void write_block(refill *r, uint64_t block)
     if (n > BLOCK_ELEMENTS)
         n = BLOCK_ELEMENTS;
     uint8_t *dst = r->memory + f->offset + first / 8 * lds_dtype_bits(f->dtype);
+    uint64_t nbytes = n * lds_dtype_bits(f->dtype) / 8;
+    if (r->limited)
+        LDS_TRY(lds_storage_populate(r->limited, dst, (size_t)nbytes, err));
     if (r->dtype)
         lds_convert_kernel(f->dtype, param->dtype)(
             dst, param->data + first / 8 * lds_dtype_bits(param->dtype), (size_t)n);
     else
         lds_init_fill(param, f->dtype, dst, r->how.seed, first, n);
-    atomic_fetch_add_explicit(&r->done_nbytes, n * lds_dtype_bits(f->dtype) / 8, memory_order_relaxed);
+    atomic_fetch_add_explicit(&r->done_nbytes, nbytes, memory_order_relaxed);
+    return LDS_OK;
 }
 
 static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_error *err)
 {
-    (void)worker, (void)err;
+    (void)worker;
     refill *r = ctx;
     while (!atomic_load_explicit(stop, memory_order_relaxed) && !lds_team_gives_way(&r->give_way)) {
         uint64_t block = atomic_fetch_add_explicit(&r->next_block, 1, memory_order_relaxed);
         if (block >= r->n_blocks)
             break;
-        write_block(r, block);
+        LDS_TRY(write_block(r, block, err));
     }
     return LDS_OK;
 }
@@ -93,7 +98,7 @@ static lds_status work(void *ctx, uint32_t worker, const atomic_bool *stop, lds_
 static lds_status write_few(refill *r, lds_error *err)
 {
     for (uint64_t block = 0; block < r->n_blocks; block++)
-        write_block(r, block);
+        LDS_TRY(write_block(r, block, err));
     return r->how.tick && r->how.tick(r->how.tick_ctx) ? lds_fail_cancelled(err) : LDS_OK;
 }
 
@@ -111,10 +116,16 @@ static lds_status write_blocks(refill *r, lds_error *err)
     return lds_team_run(&team, r->n_blocks, r->how.n_threads, err);
 }
 
-lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, const lds_fill_how *how,
-                            lds_error *err)
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, const lds_storage *memory,
+                            const lds_fill_how *how, lds_error *err)
 {
-    refill r = {.fills = fills, .n_fills = n_fills, .how = *how, .memory = memory};
+    refill r = {
+        .fills = fills,
+        .n_fills = n_fills,
+        .how = *how,
+        .memory = memory->data,
+        .limited = memory->is_limited ? memory : NULL,
+    };
     for (size_t i = 0; i < n_fills; i++)
         number_blocks(&r, &fills[i]);
     return write_blocks(&r, err);

@@ -37,7 +37,7 @@ typedef struct lds_fill_how {
  * Write the initial values of parameters that have an init rule into memory, and leave the parameters as they
  * are. The same values as lds_refill_init() gives.
  */
-lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, void *memory, const lds_fill_how *how,
-                            lds_error *err);
+lds_status lds_fill_initial(lds_fill *fills, size_t n_fills, const lds_storage *memory,
+                            const lds_fill_how *how, lds_error *err);
 
 #endif

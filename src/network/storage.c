@@ -3,7 +3,7 @@
  *
  * Weights get pages straight from the kernel: they are large, live long, and go back to the system at once
  * when the last parameter lets go. Memory is not touched here: the thread that fills a page is the one that
- * faults it in. Huge pages that were reserved are another matter: see hugetlb.c.
+ * faults it in. Huge pages that were reserved may have to be asked for first: see hugetlb.c.
  */
 #include "src/network/storage.h"
 

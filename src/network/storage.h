@@ -10,6 +10,7 @@ struct lds_storage {
     atomic_uint_fast32_t refs;
     void *data;
     uint64_t nbytes;
+    bool is_limited; /* a page that is written to without having been asked for may be a SIGBUS */
     void (*release)(void *ctx, void *data, size_t nbytes);
     void *ctx;
 };
@@ -23,19 +24,17 @@ struct lds_storage {
 lds_status lds_storage_new(lds_storage **storage, uint64_t nbytes, const lds_allocator *allocator,
                            lds_error *err);
 
-/* How pages are touched. */
-typedef struct lds_touch_how {
-    uint32_t n_threads;     /* most */
-    int (*tick)(void *ctx); /* as in lds_team, or NULL */
-    void *tick_ctx;
-} lds_touch_how;
-
 /*
  * nbytes in huge pages that the administrator has reserved; LDS_ERR_MEMORY if there are too few, or a control group's
- * limit leaves too few. *is_touched says whether they are present already.
+ * limit leaves too few.
  */
-lds_status lds_storage_new_hugetlb(lds_storage **storage, bool *is_touched, uint64_t nbytes,
-                                   const lds_touch_how *how, lds_error *err);
+lds_status lds_storage_new_hugetlb(lds_storage **storage, uint64_t nbytes, lds_error *err);
+
+/*
+ * Ask for the pages of a part of it that is fresh in one call. It is advice, unless storage->is_limited: then
+ * LDS_ERR_MEMORY if they cannot be had.
+ */
+lds_status lds_storage_populate(const lds_storage *storage, void *data, size_t nbytes, lds_error *err);
 
 /* Memory that was had elsewhere; release gets what is given here. On failure it is the caller's still. */
 lds_status lds_storage_wrap(lds_storage **storage, void *data, uint64_t nbytes,

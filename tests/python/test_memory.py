@@ -300,22 +300,45 @@ def test_hugetlb_in_a_control_group(loadstone, tmp_path, huge_pages, huge_page_g
     assert json.loads(done.stdout)["digests"] == expected
 
 
-def test_hugetlb_beside_others_of_the_group(loadstone, tmp_path, huge_pages, huge_page_group):
+def check_beside_others(loadstone, group: HugePageGroup, shown: Path, n_pages: int, *args) -> None:
     """What others take after the limit was looked at is an error: here the load is shown another limit."""
-    path = write_zeros(tmp_path / "big.safetensors", 10 * MIB)
-    huge_page_group.limit(6)
-    shown = tmp_path / "shown"
+    group.limit(6)
     shown.mkdir()
-    (shown / huge_page_group.limit_name).write_text(str(64 * MIB))
-    (shown / huge_page_group.usage_name).write_text("0")
-    show = f"mount --bind '{shown}' '{huge_page_group.folder}' && exec \"$@\""
-    load = [loadstone.path, "load", path, "--dtype", "f32", "--hugetlb"]
-    done = run(huge_page_group.command("unshare", "--mount", "sh", "-c", show, "sh", *load))
+    (shown / group.limit_name).write_text(str(64 * MIB))
+    (shown / group.usage_name).write_text("0")
+    show = f"mount --bind '{shown}' '{group.folder}' && exec \"$@\""
+    load = [loadstone.path, "load", *args, "--hugetlb"]
+    done = run(group.command("unshare", "--mount", "sh", "-c", show, "sh", *load))
     assert done.returncode == 5
     assert done.stderr == (
-        "loadstone: out of memory: needs 10 reserved huge pages of 2 MiB, "
+        f"loadstone: out of memory: needs {n_pages} reserved huge pages of 2 MiB, "
         "others have taken what the control group's limit left of them (hugetlb.2MB)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("io", "dtype", "mib", "n_pages"),
+    [("auto", "f32", 10, 10), ("read", "f32", 10, 10), ("direct", "f32", 10, 10), ("direct", "bf16", 19, 10)],
+)
+def test_hugetlb_beside_others_of_the_group(
+    loadstone, tmp_path, huge_pages, huge_page_group, io, dtype, mib, n_pages
+):
+    path = write_zeros(tmp_path / "big.safetensors", mib * MIB)
+    path.read_bytes()
+    args = (path, "--dtype", dtype, "--io", io)
+    check_beside_others(loadstone, huge_page_group, tmp_path / "shown", n_pages, *args)
+
+
+def test_hugetlb_beside_others_while_values_are_initialised(loadstone, tmp_path, huge_pages, huge_page_group):
+    path = write_zeros(tmp_path / "small.safetensors", 2 * MIB)
+    network = tmp_path / "network.json"
+    w = {"name": "w", "dtype": "F32", "shape": [MIB]}
+    network.write_text(json.dumps([w, {"name": "v", "dtype": "F32", "shape": [4 * MIB], "init": "ones"}]))
+    args = (path, "--network", network, "--no-strict")
+    check_beside_others(loadstone, huge_page_group, tmp_path / "shown", 10, *args)
+    huge_page_group.limit(10)
+    done = run(huge_page_group.command(loadstone.path, "load", *args, "--hugetlb"))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("is_cached", [False, True])

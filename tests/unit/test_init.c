@@ -285,9 +285,9 @@ static void threads_do_not_matter(void **state)
     const uint32_t threads[] = {1, 7};
     for (size_t i = 0; i < 2; i++) {
         lds_fill fill = {.param = lds_network_param(net, 0), .dtype = LDS_F32};
-        float *to = i ? again : values;
+        const lds_storage to = {.data = i ? again : values};
         const lds_fill_how how = {.seed = 5, .n_threads = threads[i]};
-        assert_int_equal(lds_fill_initial(&fill, 1, to, &how, NULL), LDS_OK);
+        assert_int_equal(lds_fill_initial(&fill, 1, &to, &how, NULL), LDS_OK);
     }
     assert_memory_equal(values, again, N * sizeof *values);
     free(values);
