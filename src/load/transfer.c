@@ -503,6 +503,7 @@ static lds_status populate_all(queue *q, lds_error *err)
     lds_status status = open_input(q, &options, &why);
     if (status && why.os_errno == EMFILE) { /* a set of many files: what is mapped already can do without */
         plan->report->stats.fallback = "too few descriptors: pages are read on first use";
+        atomic_fetch_add(q->transfers->done_nbytes, plan->stats.mapped_nbytes); /* no more is to come */
         return LDS_OK;
     }
     if (status)

@@ -1,6 +1,9 @@
 """load(): what becomes of the weights, and what its arguments may be."""
 
 import gc
+import json
+import resource
+from pathlib import Path
 
 import loadstone
 import ml_dtypes
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from loadstone import dtypes
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import TORCH, torch_bytes
 
 
@@ -97,6 +100,25 @@ def test_progress_and_cancelling(small):
         network.load_into(small, progress=meddle)
     network.load_into(small)
     assert network["a"].data_ptr
+
+
+def test_progress_ends_though_pages_are_left_for_want_of_descriptors(tmp_path):
+    n = 24
+    files = {f"w{i}": f"model-{i + 1:05d}-of-{n:05d}.safetensors" for i in range(n)}
+    for name, file in files.items():
+        save_file({name: torch.zeros(1000)}, tmp_path / file)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    calls = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with loadstone.open(tmp_path) as checkpoint:
+        n_open = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + n // 2, before[1]))
+        try:
+            weights = loadstone.load(checkpoint, progress=lambda *numbers: calls.append(numbers))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert weights.report.fallback == "too few descriptors: pages are read on first use"
+    assert calls[-1][0] == calls[-1][1] == n * 4000
 
 
 def test_weights_are_what_has_values_now(small):
