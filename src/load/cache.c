@@ -106,11 +106,10 @@ static lds_status strip(lds_plan *plan, lds_error *err)
 static void settle_statistics(lds_plan *plan, const lds_plan *from_entry)
 {
     lds_report_stats *stats = &plan->report->stats;
-    const char *fallback = from_entry->report->stats.fallback;
     stats->written_nbytes -= from_entry->stats.mapped_nbytes;
     stats->read_nbytes = plan->stats.read_nbytes;
-    if (fallback || !(stats->read_nbytes || stats->mapped_nbytes)) /* what is left may have one of its own */
-        stats->fallback = fallback;
+    if (!stats->read_nbytes && !stats->mapped_nbytes) /* what is left may have one of its own */
+        stats->fallback = NULL;
     stats->source = stats->read_nbytes ? "cache+read" : stats->mapped_nbytes ? "map+cache" : "cache";
     stats->reason = "converted by an earlier load";
     stats->mapped_nbytes += from_entry->stats.mapped_nbytes;

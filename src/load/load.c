@@ -152,6 +152,16 @@ static lds_status bring_in(lds_transfers *transfers, lds_error *err)
     return transfers->plan->is_lazy ? LDS_OK : lds_transfers_populate(transfers, err);
 }
 
+/* What its plan says of the system, too, is for the load's report. */
+static lds_status bring_in_cached(load *l, lds_error *err)
+{
+    LDS_TRY(bring_in(&l->cached, err));
+    const char *fallback = l->cache.plan->report->stats.fallback;
+    if (fallback)
+        l->plan->report->stats.fallback = fallback;
+    return LDS_OK;
+}
+
 static lds_status take_memory(load *l, lds_error *err)
 {
     if (l->plan->stats.mapped_nbytes)
@@ -161,7 +171,7 @@ static lds_status take_memory(load *l, lds_error *err)
     if (l->plan->arena_nbytes)
         LDS_TRY(take_arena(l, err));
     LDS_TRY(bring_in(&l->transfers, err));
-    return l->cache.plan ? bring_in(&l->cached, err) : LDS_OK;
+    return l->cache.plan ? bring_in_cached(l, err) : LDS_OK;
 }
 
 static lds_status initialise(load *l, lds_error *err)

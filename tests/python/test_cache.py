@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,21 @@ def test_second_load_is_a_mapping(loadstone, model, cache):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert loadstone("inspect", entry).returncode == 0
     assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
+
+
+def test_few_descriptors(loadstone, tmp_path, cache):
+    """With so few that the entry cannot be opened once more, its pages are left, and the report says so."""
+    path = tmp_path / "half.safetensors"
+    save_file({"w": torch.ones(1000, dtype=torch.bfloat16)}, path)
+    loadstone("load", path, "-d", "f32", f"--cache={cache}")
+    for n in range(4, 64):
+        args = ("load", path, "-d", "f32", f"--cache={cache}", "--json")
+        limit = resource.RLIMIT_NOFILE, (n, n)
+        done = loadstone(*args, check=False, preexec_fn=lambda limit=limit: resource.setrlimit(*limit))
+        if done.returncode == 0 and (found := json.loads(done.stdout))["cache"] == "hit":
+            break
+    assert found["source"] == "cache"
+    assert found["fallback"] == "too few descriptors: pages are read on first use"
 
 
 def test_phases_make_up_the_whole(loadstone, model, cache, tmp_path):
