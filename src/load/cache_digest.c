@@ -17,7 +17,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { SAMPLE_NBYTES = 256 << 10, N_SAMPLES = 64, MAX_WAIT_MS = 2100 };
+#include "src/base/clock.h"
+
+enum { SAMPLE_NBYTES = 256 << 10, N_SAMPLES = 64, MAX_WAIT_MS = 50 };
 
 static void write_hex(char text[static LDS_CACHE_DIGEST_SIZE], XXH128_hash_t hash)
 {
@@ -49,21 +51,21 @@ static void add_time(XXH3_state_t *state, struct timespec t)
 
 /*
  * A change that comes before the clock goes on leaves the time of the one before, and so what is cached of the file now
- * would be taken for what it is then. The kernel's clock goes by ticks of up to 10 ms, and some file systems' by up to
- * two seconds. A time that is more than a tick ahead is by another clock.
+ * would be taken for what it is then. The kernel's clock goes by ticks of up to 10 ms, and file systems cut it down: to
+ * a microsecond if not to two seconds. A time that is more than a tick ahead is by another clock.
  */
 static bool may_change_unseen(struct timespec changed, struct timespec now)
 {
     double age = (double)now.tv_sec - (double)changed.tv_sec + (double)(now.tv_nsec - changed.tv_nsec) / 1e9;
-    return age > -0.02 && age <= (changed.tv_nsec ? 0 : 2);
+    return age > -0.02 && age <= (changed.tv_nsec ? 1e-6 : 2);
 }
 
-/* Of a file whose next change will be seen. */
+/* Of a file whose next change will be seen. A tick is waited for, and not two seconds, in which nobody could cancel. */
 static lds_status wait_for_status(struct stat *st, int fd, lds_error *err)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
     struct timespec now;
-    for (int ms = 0; ms < MAX_WAIT_MS; ms++) {
+    for (uint64_t began = lds_now_ns(); lds_now_ns() - began < MAX_WAIT_MS * UINT64_C(1000000);) {
         clock_gettime(CLOCK_REALTIME_COARSE, &now); /* that the kernel takes the times of files from */
         if (fstat(fd, st))
             return lds_fail_errno(err, LDS_ERR_IO, errno, "its status cannot be read");
@@ -71,7 +73,7 @@ static lds_status wait_for_status(struct stat *st, int fd, lds_error *err)
             return LDS_OK;
         nanosleep(&pause, NULL);
     }
-    return lds_fail(err, LDS_ERR_CHANGED, "the checkpoint is being changed");
+    return lds_fail(err, LDS_ERR_CHANGED, "the checkpoint was changed just now");
 }
 
 /* What the file was when it was opened: an entry of what it has become since is not what is to be loaded. */
