@@ -3,7 +3,8 @@
  *
  * What is pooled are seats, the right to run, and not threads: a thread is started when there is a seat for it,
  * which takes some 20 us, and joined at the latest at the end of its team. So nothing is left behind when no load
- * runs, and a library can be unloaded, or a process forked, at any such time.
+ * runs, and a library can be unloaded, or a process forked, at any such time; but for a thread whose reads have not
+ * come back when its load was over (lds_team_leave_behind()).
  *
  * A seat that becomes free goes to the team with the fewest. A team without any asks the one that has the most
  * for one, or, if all have but one, the one that has had its for some time: with more teams than processors they

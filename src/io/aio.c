@@ -1,12 +1,15 @@
 /*
- * Direct reads by io_submit(2): the system calls themselves, which glibc has no functions for. Of what is not direct
- * they would wait for in the call.
+ * Direct reads by io_submit(2): the system calls themselves, which glibc has no functions for. Reads that are not direct
+ * it would wait for in the call.
  *
- * RWF_NOWAIT keeps them from waiting there also for room in the disk's queue, or for where the file's blocks are. What
- * would have to wait comes back with EAGAIN, and is read by a thread then.
+ * RWF_NOWAIT keeps it from waiting for where the file's blocks are; what would have to comes back with EAGAIN, and is
+ * read by a thread then. For room in the disk's queue it may wait all the same.
+ *
+ * Contexts are kept for the loads to come, since the kernel takes some 30 ms to end one. They are the process's: a
+ * child that was forked has none.
  */
-#include <errno.h>
 #include <linux/aio_abi.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,20 +17,41 @@
 #include "src/base/memory.h"
 #include "src/io/async.h"
 
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT 0x00000008
-#endif
-
 typedef struct context {
     lds_async async; /* the first */
     aio_context_t id;
+    pid_t process;
+    struct context *next;
 } context;
+
+static _Atomic(context *) kept;
+
+static void keep(context *c)
+{
+    c->next = atomic_load(&kept);
+    while (!atomic_compare_exchange_weak(&kept, &c->next, c))
+        continue;
+}
+
+/* One of this process's, or NULL. While one is taken, others find none, and make their own. */
+static context *take_kept(void)
+{
+    context *list = atomic_exchange(&kept, NULL), *found = NULL;
+    for (context *c = list, *next; c; c = next) {
+        next = c->next;
+        if (c->process != getpid())
+            free(c);
+        else if (found)
+            keep(c);
+        else
+            found = c;
+    }
+    return found;
+}
 
 static void aio_close(lds_async *async)
 {
-    context *c = (context *)async;
-    syscall(__NR_io_destroy, c->id);
-    free(c);
+    keep((context *)async);
 }
 
 static bool aio_send(lds_async *async, lds_read *read, const lds_range *range)
@@ -60,16 +84,19 @@ static lds_read *aio_receive(lds_async *async, int wait_ms, long *result)
 
 static const lds_async_kind kind = {.close = aio_close, .send = aio_send, .receive = aio_receive};
 
-const char *lds_aio_open(lds_async **async, uint32_t depth)
+const char *lds_aio_open(lds_async **async)
 {
-    context *c;
-    if (lds_calloc(&c, 1, sizeof *c, NULL))
-        return "io_submit may not have the memory that it needs";
-    if (syscall(__NR_io_setup, depth, &c->id)) {
-        free(c);
-        return "io_submit does not work here";
+    context *c = take_kept();
+    if (!c) {
+        if (lds_calloc(&c, 1, sizeof *c, NULL))
+            return "io_submit may not have the memory that it needs";
+        if (syscall(__NR_io_setup, LDS_MAX_DEPTH, &c->id)) {
+            free(c);
+            return "io_submit does not work here";
+        }
+        c->async.kind = &kind;
+        c->process = getpid();
     }
-    c->async.kind = &kind;
     *async = &c->async;
     return NULL;
 }

@@ -4,6 +4,10 @@
 
 #include "src/io/source.h"
 
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
 #define LDS_NO_PLACE UINT32_MAX
 
 /* The next system call for a read. Direct ones cover whole units, so they begin before at and end after it. */
@@ -31,11 +35,11 @@ struct lds_async {
 };
 
 /*
- * For depth reads at a time. If the system has none, the reason is returned, a string constant, and otherwise NULL.
- * io_uring does all reads; io_submit(2), which is older and permitted where io_uring is not, only direct ones.
+ * If the system has none, the reason is returned, a string constant, and otherwise NULL. io_uring does all reads, depth
+ * at a time; io_submit(2), which is older and permitted where io_uring is not, only direct ones.
  */
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers);
-const char *lds_aio_open(lds_async **async, uint32_t depth);
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
+const char *lds_aio_open(lds_async **async);
 
 /* NULL does nothing. */
 void lds_async_close(lds_async *async);

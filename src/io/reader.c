@@ -8,10 +8,6 @@
 #include "src/base/threads.h"
 #include "src/io/input.h"
 
-#ifndef RWF_NOWAIT
-#define RWF_NOWAIT 0x00000008
-#endif
-
 static lds_status reader_new(lds_reader **reader, lds_input *input, lds_error *err)
 {
     lds_reader *r;
@@ -32,15 +28,18 @@ static lds_status reader_new(lds_reader **reader, lds_input *input, lds_error *e
 static void open_async(lds_reader *reader)
 {
     lds_input *input = reader->input;
-    const char *why = "";
+    const lds_input_options *o = &input->options;
     if (!reader->async && atomic_load(&input->wants_uring)) {
-        why = lds_uring_open(&reader->async, input->options.depth, input->has_direct);
-        atomic_store(why ? &input->wants_uring : &input->has_uring, !why);
-        if (why)
+        const char *why = lds_uring_open(&reader->async, o->depth, input->has_direct, o->is_remote);
+        if (why) {
+            atomic_store(&input->wants_uring, false);
             lds_input_fall_back(input, why);
+        } else {
+            atomic_store(&input->has_uring, true);
+        }
     }
     if (!reader->async && atomic_load(&input->wants_aio))
-        atomic_store(&input->wants_aio, !lds_aio_open(&reader->async, input->options.depth));
+        atomic_store(&input->wants_aio, !lds_aio_open(&reader->async));
 }
 
 lds_status lds_reader_open(lds_reader **reader, lds_input *input, lds_error *err)
@@ -97,7 +96,7 @@ void lds_reader_close(lds_reader *reader)
     if (reader->n_async)
         lds_team_leave_behind();
     pthread_mutex_lock(&input->lock);
-    reader->is_open = reader->n_under_way; /* after a failure: nobody is to get those reads */
+    reader->is_open = reader->n_under_way > 0; /* after a failure: nobody is to get those reads */
     pthread_mutex_unlock(&input->lock);
 }
 
@@ -212,12 +211,15 @@ static void send_off(lds_reader *reader, lds_read *read)
     put_done(reader, read);
 }
 
-/* Deal with all that has come back, once there is something or the time is over. */
+/* Deal with what has come back, once there is something or the time is over; not for ever, if it comes again at once. */
 static void collect(lds_reader *reader, int wait_ms)
 {
     lds_input *input = reader->input;
+    lds_read *read;
     long result;
-    for (lds_read *read; (read = lds_async_receive(reader->async, wait_ms, &result)); wait_ms = 0) {
+    for (uint32_t i = 0; i < input->options.depth; i++, wait_ms = 0) {
+        if (!(read = lds_async_receive(reader->async, wait_ms, &result)))
+            break;
         lds_range range = lds_read_range(input, read); /* as it was when it was sent */
         take_back(reader, read);
         if (lds_read_advance(input, read, &range, result))
@@ -281,17 +283,17 @@ static lds_read *take_done_here(lds_reader *reader)
     return read;
 }
 
-/* NULL if it is to stop. */
+/* NULL if it is to stop. Where some reads are in threads, these are looked at again soon. */
 static lds_read *take_done(lds_reader *reader, const atomic_bool *stop)
 {
     lds_read *read = take_done_here(reader);
     while (!read && !atomic_load_explicit(stop, memory_order_relaxed)) {
-        bool is_async = reader->n_async;
-        if (is_async)
-            collect(reader, LDS_LOOK_MS);
+        bool has_both = reader->n_async && reader->n_under_way > reader->n_async;
+        if (reader->n_async)
+            collect(reader, has_both ? 1 : LDS_LOOK_MS);
         read = take_done_here(reader);
         if (!read && reader->n_under_way > reader->n_async)
-            read = take_from_threads(reader, is_async ? 0 : LDS_LOOK_MS);
+            read = take_from_threads(reader, has_both ? 0 : LDS_LOOK_MS);
     }
     return read;
 }

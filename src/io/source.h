@@ -4,8 +4,9 @@
  * An input belongs to one load. Each worker opens a reader on it, submits reads, as many as the reader has, and
  * waits for whichever comes first: so a worker converts one block while the next ones are on their way. What the
  * page cache has is copied at once by the worker itself, while the block is still going to be in its cache.
- * Everything else is left to the kernel, where it can read by itself, or else to threads of the input's own, which wait in
- * the worker's place. So a read that never returns keeps no load from returning: what it reads into is kept until it does.
+ * Everything else is left to the kernel, where it can read by itself, or else to threads of the input's own, which
+ * wait in the worker's place. So a read that never returns keeps no load from returning: what it reads into is kept
+ * until it does.
  */
 #ifndef LDS_IO_SOURCE_H
 #define LDS_IO_SOURCE_H
@@ -64,8 +65,11 @@ typedef struct lds_input_options {
     lds_source_kind kind;  /* what is wanted; what the system does not offer is replaced */
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     uint32_t max_threads;  /* where each read that is under way has one, 1 to LDS_MAX_IO_THREADS */
-    /* In the page cache, for the most part: what it has all of a worker reads itself, where the kernel cannot copy that. */
+    /*
+     * In the page cache, for the most part: what it has all of a worker reads itself, where the kernel cannot copy that.
+     */
     bool is_resident;
+    bool is_remote;       /* on a network file system, for one */
     bool looks_first;     /* what the page cache has all of is copied from there, not read directly */
     bool has_huge_faults; /* lds_map_fault_by_huge_pages() was true for all mappings of files */
     bool keep_cache;      /* what is read stays in the page cache; else what was not there before does not */

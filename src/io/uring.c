@@ -1,8 +1,11 @@
 /*
  * Reads by io_uring: each reader has a ring of its own.
  *
- * The kernel ties requests to the thread that made them: one that ends waits for them first. So a worker that must not
- * wait any more is left behind by its team.
+ * A thread that ends waits for what threads of the kernel's do for it first, as for a network file system. So a worker
+ * that must not wait any more is left behind by its team.
+ *
+ * To send a read off may take as long as a disk's queue is full. A network file system might wait for its server there
+ * (before Linux 6.5, to learn whether the file has changed), so its reads go to threads of the kernel's at once.
  *
  * Buffers that direct reads go to again and again are registered: the kernel then looks up and holds their pages
  * once, and not for each read. The arena is not, since each of its pages is read into once. Nor are files: what that
@@ -26,6 +29,7 @@ enum { MAX_REFUSALS = 20, REFUSED_US = 1000 };
 typedef struct ring {
     lds_async async; /* the first */
     struct io_uring uring;
+    bool is_remote;
     uint32_t n_places; /* for registered buffers, that are left */
 } ring;
 
@@ -36,6 +40,7 @@ static const char *why_not(int os_errno)
     case EPERM:
     case EACCES: return "io_uring is not permitted here";
     case ENOMEM: return "io_uring may not have the memory that it needs";
+    case EMFILE: return "too few descriptors for io_uring";
     default: return "io_uring does not work here";
     }
 }
@@ -50,11 +55,11 @@ static void allow_workers(struct io_uring *uring, uint32_t depth)
     (void)!io_uring_register_iowq_max_workers(uring, of_files_and_others);
 }
 
-/* Entries hold a request for each read, and one to give it up. */
+/* A request is sent as soon as it is made; what comes back is a read, or word of one that was to be given up. */
 static int ring_init(ring *r, uint32_t depth)
 {
-    struct io_uring_params params = {0};
-    int failed = io_uring_queue_init_params(2 * depth, &r->uring, &params);
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 2 * depth};
+    int failed = io_uring_queue_init_params(1, &r->uring, &params);
     if (!failed && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* plain reads came with it, in 5.6 */
         io_uring_queue_exit(&r->uring);
         failed = -ENOSYS;
@@ -110,6 +115,8 @@ static bool uring_send(lds_async *async, lds_read *read, const lds_range *range)
     else
         io_uring_prep_read(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset);
     io_uring_sqe_set_data(sqe, read);
+    if (r->is_remote && !read->is_direct)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     return submit(r);
 }
 
@@ -150,7 +157,7 @@ static lds_read *uring_receive(lds_async *async, int wait_ms, long *result)
 
 static const lds_async_kind kind = {uring_close, uring_send, uring_cancel, uring_receive, uring_hold};
 
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers)
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote)
 {
     const struct iovec empty[LDS_MAX_DEPTH] = {0}; /* for later: kernels before 5.13 refuse */
     ring *r;
@@ -163,6 +170,7 @@ const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers
     }
     if (holds_buffers && !io_uring_register_buffers(&r->uring, empty, depth))
         r->n_places = depth;
+    r->is_remote = is_remote;
     r->async.kind = &kind;
     *async = &r->async;
     return NULL;
@@ -170,9 +178,9 @@ const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers
 
 #else
 
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers)
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote)
 {
-    (void)async, (void)depth, (void)holds_buffers;
+    (void)async, (void)depth, (void)holds_buffers, (void)is_remote;
     return "built without io_uring";
 }
 

@@ -439,6 +439,7 @@ static lds_status read_all(queue *q, lds_error *err)
         .depth = plan->depth,
         .max_threads = plan->choice.is_remote ? LDS_MAX_IO_THREADS : LOCAL_IO_THREADS,
         .is_resident = plan->choice.is_resident,
+        .is_remote = plan->choice.is_remote,
         .looks_first = plan->choice.looks_first,
         .keep_cache = plan->keep_cache,
     };
