@@ -456,7 +456,8 @@ static void a_source_that_may_change_unseen_is_not_kept(void **state)
 {
     (void)state;
     atomic_store(&is_clock_stopped, true);
-    assert_string_equal(load_ok(checkpoint, cached()).cache, "not stored: the checkpoint was changed just now");
+    assert_string_equal(load_ok(checkpoint, cached()).cache,
+                        "not stored: the checkpoint was changed just now");
     atomic_store(&is_clock_stopped, false);
     assert_int_equal(n_files(), 0);
     assert_string_equal(load_ok(checkpoint, cached()).cache, "stored");
