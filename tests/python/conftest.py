@@ -4,12 +4,17 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tree import BUILD
+
+# A shell that runs this in the background, without job control, has it ignore what some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The package stands in the build directory, if the build has it, unless an installed one is to be tested.
 if "LDS_INSTALLED" not in os.environ:
