@@ -1,6 +1,6 @@
 /*
- * Direct reads by io_submit(2): the system calls themselves, which glibc has no functions for. Reads that are not direct
- * it would wait for in the call.
+ * Direct reads by io_submit(2): the system calls themselves, which glibc has no functions for. Reads that are not
+ * direct it would wait for in the call.
  *
  * RWF_NOWAIT keeps it from waiting for where the file's blocks are; what would have to comes back with EAGAIN, and is
  * read by a thread then. For room in the disk's queue it may wait all the same.
@@ -57,18 +57,19 @@ static void aio_close(lds_async *async)
 static bool aio_send(lds_async *async, lds_read *read, const lds_range *range)
 {
     context *c = (context *)async;
-    struct iocb request =
-                    {
-                        .aio_data = (uintptr_t)read,
-                        .aio_lio_opcode = IOCB_CMD_PREAD,
-                        .aio_rw_flags = RWF_NOWAIT,
-                        .aio_fildes = (uint32_t)range->fd,
-                        .aio_buf = (uintptr_t)range->data,
-                        .aio_nbytes = range->nbytes,
-                        .aio_offset = (int64_t)range->offset,
-                    },
-                *requests[] = {&request};
-    return read->is_direct && !read->n_refusals && syscall(__NR_io_submit, c->id, 1L, requests) == 1;
+    if (!read->is_direct || read->n_refusals)
+        return false;
+    struct iocb request = {
+        .aio_data = (uintptr_t)read,
+        .aio_lio_opcode = IOCB_CMD_PREAD,
+        .aio_rw_flags = RWF_NOWAIT,
+        .aio_fildes = (uint32_t)range->fd,
+        .aio_buf = (uintptr_t)range->data,
+        .aio_nbytes = range->nbytes,
+        .aio_offset = (int64_t)range->offset,
+    };
+    struct iocb *requests[] = {&request};
+    return syscall(__NR_io_submit, c->id, 1L, requests) == 1;
 }
 
 static lds_read *aio_receive(lds_async *async, int wait_ms, long *result)
@@ -84,19 +85,23 @@ static lds_read *aio_receive(lds_async *async, int wait_ms, long *result)
 
 static const lds_async_kind kind = {.close = aio_close, .send = aio_send, .receive = aio_receive};
 
-const char *lds_aio_open(lds_async **async)
+static context *make_context(void)
+{
+    context *c;
+    if (lds_calloc(&c, 1, sizeof *c, NULL))
+        return NULL;
+    c->async.kind = &kind;
+    c->process = getpid();
+    if (!syscall(__NR_io_setup, LDS_MAX_DEPTH, &c->id))
+        return c;
+    free(c);
+    return NULL;
+}
+
+bool lds_aio_open(lds_async **async)
 {
     context *c = take_kept();
-    if (!c) {
-        if (lds_calloc(&c, 1, sizeof *c, NULL))
-            return "io_submit may not have the memory that it needs";
-        if (syscall(__NR_io_setup, LDS_MAX_DEPTH, &c->id)) {
-            free(c);
-            return "io_submit does not work here";
-        }
-        c->async.kind = &kind;
-        c->process = getpid();
-    }
-    *async = &c->async;
-    return NULL;
+    c = c ? c : make_context();
+    *async = c ? &c->async : NULL;
+    return c;
 }

@@ -35,11 +35,13 @@ struct lds_async {
 };
 
 /*
- * If the system has none, the reason is returned, a string constant, and otherwise NULL. io_uring does all reads, depth
- * at a time; io_submit(2), which is older and permitted where io_uring is not, only direct ones.
+ * io_uring, for all reads, depth at a time. If the system has none, the reason is returned, a string constant, and
+ * otherwise NULL.
  */
 const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
-const char *lds_aio_open(lds_async **async);
+
+/* io_submit(2), which is older and permitted where io_uring is not, for direct reads only. False if there is none. */
+bool lds_aio_open(lds_async **async);
 
 /* NULL does nothing. */
 void lds_async_close(lds_async *async);

@@ -39,7 +39,7 @@ static void open_async(lds_reader *reader)
         }
     }
     if (!reader->async && atomic_load(&input->wants_aio))
-        atomic_store(&input->wants_aio, !lds_aio_open(&reader->async));
+        atomic_store(&input->wants_aio, lds_aio_open(&reader->async));
 }
 
 lds_status lds_reader_open(lds_reader **reader, lds_input *input, lds_error *err)
@@ -211,7 +211,7 @@ static void send_off(lds_reader *reader, lds_read *read)
     put_done(reader, read);
 }
 
-/* Deal with what has come back, once there is something or the time is over; not for ever, if it comes again at once. */
+/* Deal with what has come back, once there is something or the time is over; but not for ever, if it comes at once. */
 static void collect(lds_reader *reader, int wait_ms)
 {
     lds_input *input = reader->input;

@@ -66,7 +66,8 @@ typedef struct lds_input_options {
     uint32_t depth;        /* of each reader, 1 to LDS_MAX_DEPTH */
     uint32_t max_threads;  /* where each read that is under way has one, 1 to LDS_MAX_IO_THREADS */
     /*
-     * In the page cache, for the most part: what it has all of a worker reads itself, where the kernel cannot copy that.
+     * In the page cache, for the most part: what it has all of a worker reads itself, where the kernel cannot copy
+     * that.
      */
     bool is_resident;
     bool is_remote;       /* on a network file system, for one */

@@ -258,8 +258,8 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_
 
 const char *__real_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
 const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
-const char *__real_lds_aio_open(lds_async **async);
-const char *__wrap_lds_aio_open(lds_async **async);
+bool __real_lds_aio_open(lds_async **async);
+bool __wrap_lds_aio_open(lds_async **async);
 lds_read *__real_lds_async_receive(lds_async *async, int wait_ms, long *result);
 lds_read *__wrap_lds_async_receive(lds_async *async, int wait_ms, long *result);
 
@@ -269,9 +269,9 @@ const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_
                                      : __real_lds_uring_open(async, depth, holds_buffers, is_remote);
 }
 
-const char *__wrap_lds_aio_open(lds_async **async)
+bool __wrap_lds_aio_open(lds_async **async)
 {
-    return atomic_load(&lacks_aio) ? "no io_submit" : __real_lds_aio_open(async);
+    return !atomic_load(&lacks_aio) && __real_lds_aio_open(async);
 }
 
 /* Another result for a read that has come back. */
