@@ -27,7 +27,8 @@ lds_read *lds_async_receive(lds_async *async, int wait_ms, long *result)
     return async->kind->receive(async, wait_ms, result);
 }
 
-uint32_t lds_async_hold(lds_async *async, void *data, size_t nbytes)
+void lds_async_hold(lds_async *async, const lds_storage *buffers)
 {
-    return async && async->kind->hold ? async->kind->hold(async, data, nbytes) : LDS_NO_PLACE;
+    if (async->kind->hold)
+        async->kind->hold(async, buffers);
 }

@@ -8,8 +8,6 @@
 #define RWF_NOWAIT 0x00000008
 #endif
 
-#define LDS_NO_PLACE UINT32_MAX
-
 /* The next system call for a read. Direct ones cover whole units, so they begin before at and end after it. */
 typedef struct lds_range {
     int fd;
@@ -26,7 +24,7 @@ typedef struct lds_async_kind {
     bool (*send)(lds_async *async, lds_read *read, const lds_range *range);
     void (*cancel)(lds_async *async, lds_read *read); /* or NULL */
     lds_read *(*receive)(lds_async *async, int wait_ms, long *result);
-    uint32_t (*hold)(lds_async *async, void *data, size_t nbytes); /* or NULL */
+    void (*hold)(lds_async *async, const lds_storage *buffers); /* or NULL */
 } lds_async_kind;
 
 struct lds_async {
@@ -38,7 +36,7 @@ struct lds_async {
  * io_uring, for all reads, depth at a time. If the system has none, the reason is returned, a string constant, and
  * otherwise NULL.
  */
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool is_remote);
 
 /* io_submit(2), which is older and permitted where io_uring is not, for direct reads only. False if there is none. */
 bool lds_aio_open(lds_async **async);
@@ -59,10 +57,9 @@ void lds_async_cancel(lds_async *async, lds_read *read);
 lds_read *lds_async_receive(lds_async *async, int wait_ms, long *result);
 
 /*
- * Have the kernel hold a buffer's pages for all reads that go there. The place that it has then, or LDS_NO_PLACE: the
- * pages count as locked memory, of which a process may not have much, and the reads go there all the same. async may
- * be NULL.
+ * Have the kernel hold the pages of a reader's buffers for all reads that go there. They count as locked memory, of
+ * which a process may not have much: the reads go there all the same. Once at most.
  */
-uint32_t lds_async_hold(lds_async *async, void *data, size_t nbytes);
+void lds_async_hold(lds_async *async, const lds_storage *buffers);
 
 #endif

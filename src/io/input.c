@@ -73,11 +73,10 @@ void lds_input_free(lds_input *input)
 {
     for (lds_reader *r = input->readers, *next; r; r = next) {
         next = r->next;
-        for (uint32_t i = 0; i < input->options.depth; i++) {
+        for (uint32_t i = 0; i < input->options.depth; i++)
             if (r->reads[i].is_kept)
                 lds_storage_release(r->reads[i].storage);
-            lds_storage_release(r->reads[i].buffer);
-        }
+        lds_storage_release(r->buffers);
         lds_async_close(r->async);
         pthread_cond_destroy(&r->done_cond);
         free(r);
@@ -101,7 +100,6 @@ lds_status lds_input_new(lds_input **input, const lds_input_options *options, ld
     lds_input *in;
     LDS_TRY(lds_calloc(&in, 1, sizeof *in, err));
     in->options = *options;
-    in->last = &in->first;
     pthread_mutex_init(&in->lock, NULL);
     lds_cond_init(&in->work);
     lds_cond_init(&in->quiet);

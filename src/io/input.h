@@ -13,6 +13,11 @@ typedef struct lds_input_file {
     bool hides_cache, is_overlay; /* as in lds_file */
 } lds_input_file;
 
+/* Reads in a row, the one that has waited longest first. Zeroed it is empty. */
+typedef struct lds_read_queue {
+    lds_read *first, *last;
+} lds_read_queue;
+
 typedef struct lds_view lds_view;
 
 struct lds_input {
@@ -35,7 +40,7 @@ struct lds_input {
     pthread_cond_t work;  /* there is a new read to take, or the end has come */
     pthread_cond_t quiet; /* nothing is under way, or a thread has ended */
     lds_reader *readers;
-    lds_read *first, **last; /* waiting to be taken by a thread */
+    lds_read_queue waiting; /* to be taken by a thread */
     uint32_t n_waiting, n_taken;
     uint32_t n_taken_foreign; /* of these, into memory that is not to be written to after the load */
     pthread_t threads[LDS_MAX_IO_THREADS];
@@ -48,11 +53,12 @@ struct lds_input {
 struct lds_reader {
     lds_input *input;
     lds_reader *next;
-    lds_async *async;    /* or NULL: then the input's threads read */
-    uint32_t n_async;    /* that are under way there */
-    lds_read *done_here; /* over, not yet waited for */
+    lds_async *async;         /* or NULL: then the input's threads read */
+    uint32_t n_async;         /* that are under way there */
+    lds_read_queue done_here; /* over, not yet waited for */
     pthread_cond_t done_cond;
-    lds_read *done; /* the same, by a thread; guarded by the input's lock */
+    lds_read_queue done;  /* the same, by a thread; guarded by the input's lock */
+    lds_storage *buffers; /* of all its reads, or NULL */
     uint32_t n_under_way;
     bool is_open;
     uint32_t n_idle;
@@ -62,6 +68,11 @@ struct lds_reader {
 
 /* As lds_file_resident(). */
 uint64_t lds_input_resident(const lds_input *input, uint32_t file, uint64_t offset, uint64_t nbytes);
+
+void lds_read_queue_put(lds_read_queue *queue, lds_read *read);
+
+/* The one that has waited longest, or NULL. */
+lds_read *lds_read_queue_take(lds_read_queue *queue);
 
 lds_range lds_read_range(const lds_input *input, const lds_read *read);
 

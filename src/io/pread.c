@@ -13,12 +13,9 @@ enum { STACK_NBYTES = 256 << 10 };
 /* The read that has waited longest, or NULL. Called with the lock. */
 static lds_read *take(lds_input *input)
 {
-    lds_read *read = input->is_ending ? NULL : input->first;
+    lds_read *read = input->is_ending ? NULL : lds_read_queue_take(&input->waiting);
     if (!read)
         return NULL;
-    input->first = read->next;
-    if (!input->first)
-        input->last = &input->first;
     input->n_waiting--;
     input->n_taken++;
     input->n_taken_foreign += !read->storage;
@@ -29,8 +26,7 @@ static lds_read *take(lds_input *input)
 static void finish(lds_input *input, lds_read *read)
 {
     lds_reader *reader = read->reader;
-    read->next = reader->done;
-    reader->done = read;
+    lds_read_queue_put(&reader->done, read);
     input->n_taken_foreign -= !read->storage;
     input->n_taken--;
     if (input->is_ending)
@@ -101,9 +97,7 @@ bool lds_input_hand_over(lds_input *input, lds_read *read)
     bool wants_more = input->n_waiting >= input->n_idle && input->n_started < input->options.max_threads;
     bool ok = (wants_more && start_one(input)) || input->n_started;
     if (ok) {
-        read->next = NULL;
-        *input->last = read;
-        input->last = &read->next;
+        lds_read_queue_put(&input->waiting, read);
         input->n_waiting++;
         pthread_cond_signal(&input->work);
     }

@@ -30,7 +30,7 @@ static void open_async(lds_reader *reader)
     lds_input *input = reader->input;
     const lds_input_options *o = &input->options;
     if (!reader->async && atomic_load(&input->wants_uring)) {
-        const char *why = lds_uring_open(&reader->async, o->depth, input->has_direct, o->is_remote);
+        const char *why = lds_uring_open(&reader->async, o->depth, o->is_remote);
         if (why) {
             atomic_store(&input->wants_uring, false);
             lds_input_fall_back(input, why);
@@ -105,10 +105,17 @@ lds_read *lds_reader_idle(lds_reader *reader)
     return reader->n_idle ? reader->idle[reader->n_idle - 1] : NULL;
 }
 
-lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err)
+/* One piece of memory for all of them: in huge pages, of which a disk is told in fewer parts, and held at once. */
+lds_status lds_reader_make_buffers(lds_reader *reader, size_t nbytes, lds_error *err)
 {
-    LDS_TRY(lds_storage_new(&read->buffer, nbytes, NULL, err));
-    read->place = lds_async_hold(read->reader->async, read->buffer->data, nbytes);
+    uint32_t depth = reader->input->options.depth;
+    LDS_TRY(lds_storage_new(&reader->buffers, (uint64_t)depth * nbytes, NULL, err));
+    for (uint32_t i = 0; i < depth; i++) {
+        reader->reads[i].buffers = reader->buffers;
+        reader->reads[i].buffer = (uint8_t *)reader->buffers->data + i * nbytes;
+    }
+    if (reader->async && reader->input->has_direct)
+        lds_async_hold(reader->async, reader->buffers);
     return LDS_OK;
 }
 
@@ -174,12 +181,6 @@ static bool goes_past_cache(const lds_input *input, const lds_read *read)
            lds_input_resident(input, read->file, read->offset, read->nbytes) < read->nbytes;
 }
 
-static void put_done(lds_reader *reader, lds_read *read)
-{
-    read->next = reader->done_here;
-    reader->done_here = read;
-}
-
 static bool send_async(lds_reader *reader, lds_read *read)
 {
     lds_input *input = reader->input;
@@ -208,7 +209,7 @@ static void send_off(lds_reader *reader, lds_read *read)
     if (send_async(reader, read) || lds_input_hand_over(input, read))
         return;
     lds_read_blocking(input, read);
-    put_done(reader, read);
+    lds_read_queue_put(&reader->done_here, read);
 }
 
 /* Deal with what has come back, once there is something or the time is over; but not for ever, if it comes at once. */
@@ -223,7 +224,7 @@ static void collect(lds_reader *reader, int wait_ms)
         lds_range range = lds_read_range(input, read); /* as it was when it was sent */
         take_back(reader, read);
         if (lds_read_advance(input, read, &range, result))
-            put_done(reader, read);
+            lds_read_queue_put(&reader->done_here, read);
         else
             send_off(reader, read);
     }
@@ -247,7 +248,7 @@ bool lds_reader_submit(lds_reader *reader, lds_read *read)
     if (notes && !is_done && !read->has_note)
         lds_page_cache_note(input, read);
     if (is_done)
-        put_done(reader, read);
+        lds_read_queue_put(&reader->done_here, read);
     else
         send_off(reader, read);
     return is_done;
@@ -266,32 +267,22 @@ static lds_read *take_from_threads(lds_reader *reader, uint64_t wait_ms)
     lds_input *input = reader->input;
     struct timespec until = lds_after_ms(wait_ms);
     pthread_mutex_lock(&input->lock);
-    if (!reader->done && wait_ms)
+    if (!reader->done.first && wait_ms)
         pthread_cond_timedwait(&reader->done_cond, &input->lock, &until);
-    lds_read *read = reader->done;
-    if (read)
-        reader->done = read->next;
+    lds_read *read = lds_read_queue_take(&reader->done);
     pthread_mutex_unlock(&input->lock);
-    return read;
-}
-
-static lds_read *take_done_here(lds_reader *reader)
-{
-    lds_read *read = reader->done_here;
-    if (read)
-        reader->done_here = read->next;
     return read;
 }
 
 /* NULL if it is to stop. Where some reads are in threads, these are looked at again soon. */
 static lds_read *take_done(lds_reader *reader, const atomic_bool *stop)
 {
-    lds_read *read = take_done_here(reader);
+    lds_read *read = lds_read_queue_take(&reader->done_here);
     while (!read && !atomic_load_explicit(stop, memory_order_relaxed)) {
         bool has_both = reader->n_async && reader->n_under_way > reader->n_async;
         if (reader->n_async)
             collect(reader, has_both ? 1 : LDS_LOOK_MS);
-        read = take_done_here(reader);
+        read = lds_read_queue_take(&reader->done_here);
         if (!read && reader->n_under_way > reader->n_async)
             read = take_from_threads(reader, has_both ? 0 : LDS_LOOK_MS);
     }

@@ -14,6 +14,21 @@ enum { MAX_REFUSALS = 1000 };
 
 static const uint64_t unit_mask = ~(uint64_t)(LDS_DIRECT_NBYTES - 1);
 
+void lds_read_queue_put(lds_read_queue *queue, lds_read *read)
+{
+    read->next = NULL;
+    *(queue->first ? &queue->last->next : &queue->first) = read;
+    queue->last = read;
+}
+
+lds_read *lds_read_queue_take(lds_read_queue *queue)
+{
+    lds_read *read = queue->first;
+    if (read)
+        queue->first = read->next;
+    return read;
+}
+
 lds_range lds_read_range(const lds_input *input, const lds_read *read)
 {
     uint64_t end = read->offset + read->nbytes, begin = read->at;

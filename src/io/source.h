@@ -42,7 +42,9 @@ typedef struct lds_read {
     lds_storage *storage; /* that data is in; NULL for what must not be written to after the load */
     const void *tag;      /* whatever the worker likes */
 
-    lds_storage *buffer; /* from lds_read_make_buffer(), for as long as the input lives; NULL before */
+    /* From lds_reader_make_buffers(), for as long as the input lives; NULL before. */
+    uint8_t *buffer;
+    lds_storage *buffers; /* that it lies in */
 
     /* The input's own. */
     struct lds_read *next;
@@ -50,7 +52,6 @@ typedef struct lds_read {
     uint64_t at;  /* the first byte of the file that is not there yet */
     int os_errno; /* why it failed, or 0; with at short of the end: the file ends there */
     uint32_t n_refusals;
-    uint32_t place; /* at which the source has registered the buffer */
     bool is_direct;
     bool is_async;
     bool is_kept;                            /* a reference to storage is held */
@@ -100,8 +101,11 @@ void lds_reader_close(lds_reader *reader);
 /* A read that is not under way, the one that was last used; NULL if all are. */
 lds_read *lds_reader_idle(lds_reader *reader);
 
-/* Give a read a buffer of its own, which data may then lie in. Its pages are touched by that, or when they are used. */
-lds_status lds_read_make_buffer(lds_read *read, size_t nbytes, lds_error *err);
+/*
+ * Give each of its reads a buffer of nbytes, which data may then lie in. Their pages are touched by that, or when they
+ * are used.
+ */
+lds_status lds_reader_make_buffers(lds_reader *reader, size_t nbytes, lds_error *err);
 
 /*
  * nbytes of a file at offset, where the page cache has them all and nobody can change them; else NULL, and they are to

@@ -30,7 +30,7 @@ typedef struct ring {
     lds_async async; /* the first */
     struct io_uring uring;
     bool is_remote;
-    uint32_t n_places; /* for registered buffers, that are left */
+    bool holds_buffers;
 } ring;
 
 static const char *why_not(int os_errno)
@@ -76,16 +76,11 @@ static void uring_close(lds_async *async)
     free(r);
 }
 
-static uint32_t uring_hold(lds_async *async, void *data, size_t nbytes)
+static void uring_hold(lds_async *async, const lds_storage *buffers)
 {
     ring *r = (ring *)async;
-    struct iovec buffer = {data, nbytes};
-    if (!r->n_places)
-        return LDS_NO_PLACE;
-    uint32_t place = r->n_places - 1;
-    bool is_done = io_uring_register_buffers_update_tag(&r->uring, place, &buffer, NULL, 1) == 1;
-    r->n_places = is_done ? place : 0;
-    return is_done ? place : LDS_NO_PLACE;
+    struct iovec all = {buffers->data, (size_t)buffers->nbytes};
+    r->holds_buffers = !io_uring_register_buffers(&r->uring, &all, 1);
 }
 
 /* What was prepared. False if the kernel takes no more: from then on it is never asked again. */
@@ -109,9 +104,8 @@ static bool uring_send(lds_async *async, lds_read *read, const lds_range *range)
     if (async->lost)
         return false;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
-    if (read->buffer && read->storage == read->buffer && read->place != LDS_NO_PLACE)
-        io_uring_prep_read_fixed(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset,
-                                 (int)read->place);
+    if (r->holds_buffers && read->storage == read->buffers)
+        io_uring_prep_read_fixed(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset, 0);
     else
         io_uring_prep_read(sqe, range->fd, range->data, (unsigned)range->nbytes, range->offset);
     io_uring_sqe_set_data(sqe, read);
@@ -157,9 +151,8 @@ static lds_read *uring_receive(lds_async *async, int wait_ms, long *result)
 
 static const lds_async_kind kind = {uring_close, uring_send, uring_cancel, uring_receive, uring_hold};
 
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote)
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool is_remote)
 {
-    const struct iovec empty[LDS_MAX_DEPTH] = {0}; /* for later: kernels before 5.13 refuse */
     ring *r;
     if (lds_calloc(&r, 1, sizeof *r, NULL))
         return why_not(ENOMEM);
@@ -168,8 +161,6 @@ const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers
         free(r);
         return why_not(-failed);
     }
-    if (holds_buffers && !io_uring_register_buffers(&r->uring, empty, depth))
-        r->n_places = depth;
     r->is_remote = is_remote;
     r->async.kind = &kind;
     *async = &r->async;
@@ -178,9 +169,9 @@ const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers
 
 #else
 
-const char *lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote)
+const char *lds_uring_open(lds_async **async, uint32_t depth, bool is_remote)
 {
-    (void)async, (void)depth, (void)holds_buffers, (void)is_remote;
+    (void)async, (void)depth, (void)is_remote;
     return "built without io_uring";
 }
 

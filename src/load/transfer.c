@@ -255,12 +255,12 @@ static void aim_at_mapping(const lds_transfers *t, lds_read *read, const lds_blo
     read->data = (uint8_t *)read->storage->data + (block->offset - t->map_offsets[block->file]);
 }
 
-/* To hold its pages for the reads to come, the kernel has them all present: that takes as long as page faults. */
-static lds_status make_buffer(reading *r, lds_read *read, lds_error *err)
+/* To hold their pages for the reads to come, the kernel has them all present: that takes as long as page faults. */
+static lds_status make_buffers(reading *r, lds_error *err)
 {
     uint64_t began = lds_now_ns();
     size_t nbytes = (size_t)r->q->transfers->plan->block_nbytes + 2 * LDS_DIRECT_NBYTES;
-    LDS_TRY(lds_read_make_buffer(read, nbytes, err));
+    LDS_TRY(lds_reader_make_buffers(r->reader, nbytes, err));
     lds_lane_add(&r->lane, "page faults", began, lds_now_ns(), 0);
     return LDS_OK;
 }
@@ -277,10 +277,10 @@ static lds_status aim(reading *r, lds_read *read, const lds_block *block, destin
     if (d.data && (read->has_margins || !is_direct))
         return LDS_OK;
     if (!read->buffer)
-        LDS_TRY(make_buffer(r, read, err));
-    read->storage = read->buffer;
+        LDS_TRY(make_buffers(r, err));
+    read->storage = read->buffers;
     read->has_margins = is_direct;
-    read->data = (uint8_t *)read->buffer->data + (is_direct ? into_unit : 0);
+    read->data = read->buffer + (is_direct ? into_unit : 0);
     return LDS_OK;
 }
 
@@ -330,7 +330,7 @@ static lds_status finish_block(reading *r, const atomic_bool *stop, lds_error *e
     const lds_block *block = read->tag;
     if (status)
         return fail_in_block(r->q, block, status, err);
-    if (read->buffer && read->storage == read->buffer)
+    if (read->buffer && read->storage == read->buffers)
         convert_block(t, block, read->data);
     uint64_t t2 = lds_now_ns();
     r->convert_ns += t2 - t1;

@@ -256,17 +256,16 @@ ssize_t __wrap_preadv64v2(int fd, const struct iovec *pieces, int n_pieces, off_
 
 /* ---- reads that the kernel does by itself ---- */
 
-const char *__real_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
-const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote);
+const char *__real_lds_uring_open(lds_async **async, uint32_t depth, bool is_remote);
+const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool is_remote);
 bool __real_lds_aio_open(lds_async **async);
 bool __wrap_lds_aio_open(lds_async **async);
 lds_read *__real_lds_async_receive(lds_async *async, int wait_ms, long *result);
 lds_read *__wrap_lds_async_receive(lds_async *async, int wait_ms, long *result);
 
-const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool holds_buffers, bool is_remote)
+const char *__wrap_lds_uring_open(lds_async **async, uint32_t depth, bool is_remote)
 {
-    return atomic_load(&lacks_uring) ? "no io_uring"
-                                     : __real_lds_uring_open(async, depth, holds_buffers, is_remote);
+    return atomic_load(&lacks_uring) ? "no io_uring" : __real_lds_uring_open(async, depth, is_remote);
 }
 
 bool __wrap_lds_aio_open(lds_async **async)
@@ -329,21 +328,10 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
 int __wrap_io_uring_submit(struct io_uring *ring);
 int __real_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
 int __wrap_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n);
-int __real_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
-                                                const struct iovec *buffers, const __u64 *tags, unsigned n);
-int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
-                                                const struct iovec *buffers, const __u64 *tags, unsigned n);
 
 int __wrap_io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers, unsigned n)
 {
-    return fails_always(FAULT_BUFFERS) ? -EFAULT : __real_io_uring_register_buffers(ring, buffers, n);
-}
-
-int __wrap_io_uring_register_buffers_update_tag(struct io_uring *ring, unsigned at,
-                                                const struct iovec *buffers, const __u64 *tags, unsigned n)
-{
-    return fails_now(FAULT_BUFFER) ? -ENOMEM
-                                   : __real_io_uring_register_buffers_update_tag(ring, at, buffers, tags, n);
+    return fails_now(FAULT_BUFFERS) ? -ENOMEM : __real_io_uring_register_buffers(ring, buffers, n);
 }
 
 int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *params)

@@ -18,7 +18,7 @@ typedef enum fault {
     FAULT_LOSS,    /* of mapped pages that were made present the second half is gone at once */
     FAULT_STALL,   /* a read, or a request for mapped pages, does not return before faults_disarm() */
     FAULT_SUBMIT,  /* io_uring takes nothing, for want of memory */
-    FAULT_BUFFER,  /* it registers no buffer, for want of memory that may be locked */
+    FAULT_BUFFERS, /* it registers no buffers, for want of memory that may be locked */
     FAULT_RESULT,  /* a read that the kernel does by itself ends with EIO */
     FAULT_REFUSED, /* any direct read ends with EINVAL, as where the file system does not do them */
     /* Those that follow hold for every call. */
@@ -27,7 +27,6 @@ typedef enum fault {
     FAULT_RESULTS, /* every other read that the kernel does by itself ends with errno n, or is cut short if n is 0 */
     FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
     FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
-    FAULT_BUFFERS,  /* of 5.12, where buffers cannot be registered one by one */
     FAULT_DIRECT,   /* no file can be opened for direct reads: open() says EINVAL */
     FAULT_LEASE,    /* no lease on a file is given, and errno n is why */
     FAULT_COUNT     /* there is no cachestat(2), as before Linux 6.5: it says ENOSYS */
