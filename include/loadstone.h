@@ -791,7 +791,8 @@ typedef struct lds_load_options {
                                     share, among the local ranks, of all processors and of the cgroup's quota.
                                     Loads that run at once share these threads */
     uint64_t window_nbytes;      /* most memory for what is being read and converted, at least 64 KiB for each
-                                    thread; default 0: a quarter of what is read, at least 64 and at most 128 MiB */
+                                    thread; default 0: a quarter of what is read, at least 64 MiB, or 6 MiB a
+                                    thread for direct reads from a disk; and at most 128 MiB */
     const lds_allocator *allocator; /* memory for parameters that are not mapped; default NULL: from the
                                        system, in huge pages. The struct is copied, ctx is not */
     /*

@@ -212,7 +212,8 @@ def load(
         keep_cache: leave in the page cache what is read. Otherwise what was not there before is let go of.
         prefetch: first have everything read into the page cache, unless it is larger than free memory.
         window_nbytes: most memory, beside the weights', for what is being read and converted, at least 65536
-            a thread; 0: a quarter of what is read, at least 64 and at most 128 MiB.
+            a thread; 0: a quarter of what is read, at least 64 MiB, or 6 MiB a thread for direct reads from a
+            disk; and at most 128 MiB.
 
     Raises MismatchError (its .report says how the two do not fit), ArgumentError for memory in out that does
     not fit, ChangedError if a file was changed since it was opened, and what open() raises. A network is then

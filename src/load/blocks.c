@@ -84,6 +84,7 @@ static uint64_t cut(const lds_run *run, const lds_plan *plan, uint64_t done, uin
 
 lds_status lds_blocks_cut(lds_blocks *blocks, const lds_plan *plan, const lds_cut *how, lds_error *err)
 {
+    blocks->most_nbytes = how->block_nbytes;
     for (size_t r = 0; r < plan->n_runs; r++) {
         const lds_run *run = &plan->runs[r];
         uint64_t nbytes = run_nbytes(run, plan);

@@ -16,6 +16,7 @@ typedef struct lds_block {
 typedef struct lds_blocks {
     lds_block *data;
     size_t n, capacity;
+    uint64_t most_nbytes; /* of a block */
 } lds_blocks;
 
 typedef struct lds_cut {

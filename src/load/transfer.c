@@ -15,7 +15,7 @@
 #include "src/dtype/stream.h"
 #include "src/io/source.h"
 
-enum { MAX_CLAIM_BLOCKS = 4 };
+enum { CLAIM_NBYTES = 16 << 20 };
 
 /* Of mapped pages: what is made present at once, and what threads wait for, so many each. */
 enum { POPULATE_NBYTES = 16 << 20, AWAIT_NBYTES = 4 << 20, AWAIT_DEPTH = 8 };
@@ -83,8 +83,9 @@ static lds_status run_team(queue *q, lds_status (*work)(void *, uint32_t, const 
 {
     lds_team team = {work, q, q->transfers->tick, q->transfers->tick_ctx, &q->give_way};
     /* Fewer at a time where there are few: all workers are to have some, and to end together. */
-    size_t share = q->blocks.n / n_threads / 4;
-    q->claim_blocks = share < 1 ? 1 : share < MAX_CLAIM_BLOCKS ? share : MAX_CLAIM_BLOCKS;
+    size_t share = q->blocks.n / n_threads / 4, most = CLAIM_NBYTES / q->blocks.most_nbytes;
+    q->claim_blocks = share < most ? share : most;
+    q->claim_blocks += !q->claim_blocks;
     return q->blocks.n ? lds_team_run(&team, q->blocks.n, n_threads, err) : LDS_OK;
 }
 

@@ -132,7 +132,7 @@ def test_what_the_page_cache_has_needs_a_block_a_thread(loadstone, tmp_path, gro
 @pytest.mark.parametrize("group", [110], indirect=True)
 def test_refusal_tells_which_window_fits(loadstone, tmp_path, group):
     path = write_zeros(tmp_path / "cold.safetensors", 40 * MIB)
-    args = ["load", path, "--dtype", "f32", "--threads", 2, "--io", "direct"]
+    args = ["load", path, "--dtype", "f32", "--threads", 2, "--io", "uring"]
     done = group.run(loadstone.path, *args)
     assert done.returncode == 5
     found = re.fullmatch(
@@ -358,6 +358,18 @@ def test_peak_is_the_network_and_the_window(loadstone, tmp_path, dtype, is_cache
 @pytest.mark.parametrize(("mib", "window"), [(256, 64), (400, 100), (512, 128), (4000, 128)])
 def test_window_is_a_part_of_what_is_read(loadstone, tmp_path, mib, window, n_threads):
     path = write_zeros(tmp_path / "a.safetensors", mib * MIB)
-    args = ["load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads, "--io", "direct"]
+    args = ["load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads, "--io", "uring"]
     plan = loadstone.json(*args)
     assert window * 3 // 4 * MIB < plan["peak_bytes"] - plan["bytes_written"] <= window * MIB
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "window", "largest"), [(1, 6, 32), (2, 12, 64), (16, 96, 256), (64, 128, 256)]
+)
+def test_window_of_direct_reads_is_small(loadstone, tmp_path, n_threads, window, largest):
+    """But may be as large as is asked for, up to 64 reads a thread."""
+    path = write_zeros(tmp_path / "a.safetensors", 512 * MIB)
+    args = ["load", path, "--dtype", "f16", "--dry-run", "--threads", n_threads, "--io", "direct"]
+    for most, options in ((window, []), (largest, ["--window", "256MiB"])):
+        plan = loadstone.json(*args, *options)
+        assert most * 3 // 4 * MIB <= plan["peak_bytes"] - plan["bytes_written"] <= most * MIB
