@@ -36,7 +36,7 @@ typedef struct settings {
     uint64_t block;
     uint32_t n_threads;
     bool huge, used, stream, halves, library, map, populate, look;
-    uint32_t n_runs;
+    uint32_t n_runs, fill;
 } settings;
 
 typedef struct load_job {
@@ -322,6 +322,7 @@ static void measure_direct(const settings *set)
         .huge = set->huge,
         .keeps = set->used,
         .looks = set->look,
+        .fills_percent = set->fill,
     };
     limits_direct(set->file, &reads);
 }
@@ -377,7 +378,7 @@ static const char usage_text[] =
     "       limits back --nbytes N\n"
     "       limits map|warm|evict FILE\n"
     "       limits direct FILE [--offset N] [--nbytes N] [--block N] [--threads N] [--huge] [--used]\n"
-    "                     [--look]\n"
+    "                     [--look] [--fill PERCENT]\n"
     "       limits spawn [--runs N] -- COMMAND...\n";
 
 static _Noreturn void usage(void)
@@ -387,14 +388,23 @@ static _Noreturn void usage(void)
 }
 
 static const struct option options[] = {
-    {"offset", required_argument, NULL, 'o'}, {"nbytes", required_argument, NULL, 'n'},
-    {"src", required_argument, NULL, 's'},    {"dst", required_argument, NULL, 'd'},
-    {"block", required_argument, NULL, 'b'},  {"threads", required_argument, NULL, 't'},
-    {"runs", required_argument, NULL, 'r'},   {"huge", no_argument, NULL, 'H'},
-    {"used", no_argument, NULL, 'U'},         {"stream", no_argument, NULL, 'S'},
-    {"halves", no_argument, NULL, 'V'},       {"library", no_argument, NULL, 'L'},
-    {"map", no_argument, NULL, 'M'},          {"populate", no_argument, NULL, 'P'},
-    {"look", no_argument, NULL, 'K'},         {NULL, 0, NULL, 0},
+    {"offset", required_argument, NULL, 'o'},
+    {"nbytes", required_argument, NULL, 'n'},
+    {"src", required_argument, NULL, 's'},
+    {"dst", required_argument, NULL, 'd'},
+    {"block", required_argument, NULL, 'b'},
+    {"threads", required_argument, NULL, 't'},
+    {"runs", required_argument, NULL, 'r'},
+    {"huge", no_argument, NULL, 'H'},
+    {"used", no_argument, NULL, 'U'},
+    {"stream", no_argument, NULL, 'S'},
+    {"halves", no_argument, NULL, 'V'},
+    {"library", no_argument, NULL, 'L'},
+    {"map", no_argument, NULL, 'M'},
+    {"populate", no_argument, NULL, 'P'},
+    {"look", no_argument, NULL, 'K'},
+    {"fill", required_argument, NULL, 'F'},
+    {NULL, 0, NULL, 0},
 };
 
 static void parse(settings *set, int argc, char **argv)
@@ -416,6 +426,7 @@ static void parse(settings *set, int argc, char **argv)
         case 'M': set->map = true; break;
         case 'P': set->populate = true; break;
         case 'K': set->look = true; break;
+        case 'F': set->fill = (uint32_t)strtoul(optarg, NULL, 10); break;
         default: usage();
         }
     }

@@ -24,6 +24,7 @@ typedef struct direct_job {
     int fd;
     uint64_t end;
     uint8_t *kept;             /* memory for all, or NULL */
+    uint8_t *filled;           /* the same, for what is filled */
     atomic_uint_fast64_t next; /* where the next request begins */
     atomic_uint_fast64_t n_read, sum;
     pthread_barrier_t ready; /* buffers are there: the clock starts */
@@ -105,6 +106,11 @@ static uint64_t look(const uint8_t *data, uint64_t nbytes)
     return sum;
 }
 
+static uint64_t percent(const direct_job *job, uint64_t nbytes)
+{
+    return nbytes * job->reads->fills_percent / 100;
+}
+
 static void *read_blocks(void *arg)
 {
     direct_job *job = arg;
@@ -123,6 +129,8 @@ static void *read_blocks(void *arg)
             errx(1, "direct read: %s", n < 0 ? strerror(errno) : "fewer bytes than asked for");
         if (job->reads->looks)
             atomic_fetch_add(&job->sum, look(to, want));
+        if (job->filled)
+            memset(job->filled + percent(job, at - offset), 1, percent(job, want));
         atomic_fetch_add(&job->n_read, want);
     }
     return NULL;
@@ -142,6 +150,8 @@ void limits_direct(const char *file, const limits_reads *reads)
         job.kept = take_memory(nbytes + SECTOR, reads->huge);
         memset(job.kept, 1, nbytes);
     }
+    if (reads->fills_percent)
+        job.filled = take_memory(percent(&job, nbytes), true);
     pthread_barrier_init(&job.ready, NULL, reads->n_threads + 1);
     for (uint32_t i = 0; i < reads->n_threads; i++)
         if (pthread_create(&threads[i], NULL, read_blocks, &job))

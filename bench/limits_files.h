@@ -16,6 +16,7 @@ typedef struct limits_reads {
     bool huge;  /* pages of the memory */
     bool keeps; /* all that is read has memory of its own, used before; else a buffer for each thread */
     bool looks; /* at a word of each cache line, which whoever does something with what was read has to */
+    uint32_t fills_percent; /* of so much new memory as this is of what was read; 0 fills none */
 } limits_reads;
 
 /* Read a file past the page cache. */

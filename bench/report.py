@@ -65,7 +65,8 @@ The *best direct read* is the fastest of 70 ways to read the file past the page 
 kept. Where the disk is a virtual machine's, its host copies, and faster into buffers that stay in the
 processor's cache than *into memory for all of it*. That is memory used before; a load's is new. The fastest
 of the same ways that *looks at each cache line*, at one word and no more, does the least that a load which
-converts has to do with what was read.
+converts has to do with what was read; the fastest that also *fills new memory*, with as many bytes as that
+load writes, and always the same, does the least that it has to do with the rest of the machine.
 
 *Kept for the next load* is a load that writes its result to the cache of converted weights, and returns when
 the disk has it; the file is hot or cold.""",
