@@ -251,7 +251,7 @@ static void size_reads(placer *pl)
     plan->n_threads = n_blocks < pl->options->n_threads ? (uint32_t)n_blocks : pl->options->n_threads;
     stats->n_threads = stats->read_nbytes ? plan->n_threads : 0;
     uint64_t depth = (share + MARGINS_NBYTES) / (plan->block_nbytes + MARGINS_NBYTES);
-    uint64_t per_thread = n_blocks / plan->n_threads;
+    uint64_t per_thread = stats->n_threads ? n_blocks / stats->n_threads : 1;
     depth = depth < per_thread ? depth : per_thread;
     plan->depth = depth < 1 ? 1 : depth < LDS_MAX_DEPTH ? (uint32_t)depth : LDS_MAX_DEPTH;
 }
