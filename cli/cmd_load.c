@@ -280,7 +280,7 @@ static const option options[] = {
     {"seed", 0, OPTION_NUMBER, FIELD(seed), "N", "of what is initialised (0)"},
     {"io", 0, OPTION_CHOICE, FIELD(io), "auto|map|read|uring|direct", "how the bytes come in (auto)"},
     {"threads", 'j', OPTION_THREADS, FIELD(threads), "N", "1 to 1024 (what this process may use)"},
-    {"window", 0, OPTION_SOME, FIELD(window), "SIZE", "most memory for bytes on their way (128MiB or less)"},
+    {"window", 0, OPTION_SOME, FIELD(window), "SIZE", "most memory for bytes on their way (6MiB to 128MiB)"},
     {"lazy", 0, OPTION_FLAG, FIELD(lazy), NULL, "leave mapped pages to be read on first use"},
     {"keep-cache", 0, OPTION_FLAG, FIELD(keep_cache), NULL, "leave what is read in the page cache"},
     {"prefetch", 0, OPTION_FLAG, FIELD(prefetch), NULL, "first have all of it read into the page cache"},
