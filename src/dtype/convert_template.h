@@ -44,9 +44,9 @@
  *             and anything else below; the bytes of these two in the order of the lanes
  *   load_f16, load_f64, store_f16, store_f64
  *             BLOCK floats from memory to F32 and the other way
- *   STREAMS, stream_vector(dst, v)
+ *   STREAMS, stream_vector(dst, v), load_stored_f16(p)
  *             defined, and a store past the cache to dst, which is aligned, where the machine has such; it gets static
- *             functions for LDS_STREAM_ENTRY(), too
+ *             functions for LDS_STREAM_ENTRY(), too; and a vector of what store_f16() has left on the stack
  *
  * Every pair is a load to F32 and a store from F32, but for those between F8 and the 16-bit floats and F16 to BF16,
  * where F32 would be a detour in lanes of twice the size, and F8 to F8, which goes through F16. The results are
@@ -528,7 +528,10 @@ KERNEL(bf16, f16)
 LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)
 
 #ifdef STREAMS
-/* The compiler keeps the block in registers. */
+#define load_stored_bf16 load_vector
+#define load_stored_f32 load_vector
+
+/* The compiler keeps the block in registers, as long as it is loaded in the pieces in which it was stored. */
 #define KERNEL_STREAMED(D, S)                                                      \
     TARGET static void S##_to_##D##_streamed(void *dst, const void *src, size_t n) \
     {                                                                              \
@@ -540,7 +543,7 @@ LDS_FOR_EACH_F8_TO_F8(KERNEL_BY_TABLE)
             uint8_t block[BLOCK * OUT];                                            \
             block_##S##_to_##D(block, in);                                         \
             for (int i = 0; i < BLOCK * OUT; i += 4 * LANES)                       \
-                stream_vector(out + i, load_vector(block + i));                    \
+                stream_vector(out + i, load_stored_##D(block + i));                \
         }                                                                          \
         fp_leave(mode);                                                            \
     }

@@ -195,6 +195,11 @@ INLINE void store_f16(uint8_t *dst, block32 x)
     }
 }
 
+INLINE v32 load_stored_f16(const uint8_t *block)
+{
+    return load_vector(block);
+}
+
 INLINE block32 load_f64(const uint8_t *src)
 {
     block32 x;
