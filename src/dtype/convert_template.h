@@ -370,24 +370,24 @@ STORE_F8_OF(bf16, e5m2fnuz, store_unsigned_zero)
  */
 INLINE v16 f16_normal_as_bf16(v16 x)
 {
-    v16 mag = x & 0x7FFF;
-    v16 even = (v16)((mag & 8) == 0);
-    v16 rounded = mul_round(mag + even, set16(1 << 12));
-    return (rounded + ((127 - 15) << 7)) | (x & 0x8000);
+    v16 even = (v16)((x & 8) == 0);
+    v16 rounded = mul_round(x + even, set16(1 << 12));
+    /* The sign's copies lie between it and the exponent. */
+    return (rounded & 0x8FFF) + ((127 - 15) << 7);
 }
 
-/* The words that are not normal have their top bit set. */
-INLINE v16 special_f16(v16 x)
+/* 0x8800 or more for a normal word, less for any other. */
+INLINE v16 normality_f16(v16 x)
 {
-    v16 above = (x & 0x7FFF) - 0x400;
-    return above | (above + 0x800);
+    return 0x3FF - (x & 0x7FFF);
 }
 
 INLINE void block_f16_to_bf16(uint8_t *dst, const uint8_t *src)
 {
     block16 x = {{(v16)load_vector(src), (v16)load_vector(src + 4 * LANES)}};
-    block16 special = {{special_f16(x.v[0]), special_f16(x.v[1])}};
-    if (__builtin_expect(any_top_bit(pack_sign(special)), 0))
+    v16 least = min16(normality_f16(x.v[0]), normality_f16(x.v[1]));
+    v16 is_special = ~(least & (least - 0x800)) & 0x8000;
+    if (__builtin_expect(any_top_bit((v8)is_special), 0))
         store_bf16(dst, load_f16(src));
     else
         store_16(dst, (block16){{f16_normal_as_bf16(x.v[0]), f16_normal_as_bf16(x.v[1])}});
