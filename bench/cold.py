@@ -41,15 +41,14 @@ def disk(group, src, dst):
     """A cold load beside the disk itself: read as fast as it goes, and so that something comes of it."""
     model, what = group.env.files.model(src), f"{src} -> {dst}, beside the disk"
     options = {"cold": True, "memory_nbytes": taken_nbytes(model, dst)}
-    best = group.add_disk(what, "best direct read", model)
     looks = "best direct read that looks at each cache line"
-    looking = group.add_disk(what, looks, model, "--look")
-    fills, filling = f"{looks}, and fills new memory", []
+    fills = f"{looks}, and fills new memory"
+    best = "best direct read of the file"
+    others = {best: group.add_disk(what, "best direct read", model)}
+    others[looks] = group.add_disk(what, looks, model, "--look")
     if src != dst:
-        percent = 100 * model.nbytes_as(dst) // model.nbytes
-        filling = group.add_disk(what, fills, model, "--look", "--fill", percent)
-        for measurement in filling:
-            measurement.memory_nbytes = model.nbytes_as(dst)
+        percent, new = 100 * model.nbytes_as(dst) // model.nbytes, model.nbytes_as(dst)
+        others[fills] = group.add_disk(what, fills, model, "--look", "--fill", percent, memory_nbytes=new)
     load = [group.env.load_bench, "load", model.directory, "--dtype", dst]
     keep = [group.env.limits, "direct", model.file, "--huge", "--used"]
     keeping, keeps = [], "direct reads into memory for all of it"
@@ -57,13 +56,11 @@ def disk(group, src, dst):
         who, how = f"{keeps}, {depth} of {block // MIB} MiB at a time", ["--threads", depth, "--block", block]
         keeping += group.add(what, who, [*keep, *how], [model.file], **options)
     todo = group.add(what, "loadstone", load, [model.file], **options)
-    group.rounds([*best, *looking, *filling, *keeping, *todo], rounds_of_memory(group))
+    group.rounds([*others.values(), *keeping, *todo], rounds_of_memory(group))
+    others[keeps] = min(keeping, key=Measurement.median)
     ours = group.get(what, "loadstone")
-    group.check(what, ours, "best direct read of the file", min(best, key=Measurement.median), 0.95)
-    group.check(what, ours, looks, min(looking, key=Measurement.median))
-    if filling:
-        group.check(what, ours, fills, min(filling, key=Measurement.median))
-    group.check(what, ours, keeps, min(keeping, key=Measurement.median))
+    for label, other in others.items():
+        group.check(what, ours, label, other, 0.95 if label == best else None)
 
 
 def remote(group):

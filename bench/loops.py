@@ -28,6 +28,16 @@ def combined(*tables):
         yield ", ".join(label for label, _ in choice if label), options
 
 
+def sieve(bench, measurements):
+    """The best of them, which of several equals is the luckiest: so it is still to be made anew."""
+    for n, n_rounds in SIEVES:
+        measurements = measurements[:n]
+        bench.rounds(measurements, n_rounds)
+        measurements.sort(key=Measurement.median)
+    measurements[0].results.clear()
+    return measurements[0]
+
+
 class LoopSearch:
     """The best loop by hand that reads and converts."""
 
@@ -74,25 +84,19 @@ class LoopSearch:
             self.measurement(name, self.base + options, self.new_nbytes)
             for name, (_, options) in self.best(SIEVES[0][0])
         ]
-        for n, n_rounds in SIEVES:
-            loops = loops[:n]
-            self.bench.rounds(loops, n_rounds)
-            loops.sort(key=Measurement.median)
-        # Of several that are equally good this is the luckiest: it has to do it again.
-        loops[0].results.clear()
-        return loops[0]
+        return sieve(self.bench, loops)
 
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 DISK_BLOCKS = (128 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB)
-N_DISK_FINALISTS = 2
 
 
-def best_of_disk(what, who, bench, file, extra=()):
+def best_of_disk(what, who, bench, file, extra=(), memory_nbytes=0):
     """
-    The fastest ways to read a file past the page cache, as measurements: numbers of requests at a time, block
-    sizes, and pages of the buffers, each tried on a part of the file of its own. Buffers are used again and
-    again, so that small ones stay in the processor's cache, which the disk of a virtual machine makes use of.
+    The fastest way to read a file past the page cache, as a measurement that is still to be made: a number of
+    requests at a time, a block size, and pages of the buffers, each tried on a part of the file first.
+    Buffers are used again and again, so that small ones stay in the processor's cache, which the disk of a
+    virtual machine makes use of.
     """
     say(f"  the {who}")
     nbytes = file.stat().st_size
@@ -105,7 +109,8 @@ def best_of_disk(what, who, bench, file, extra=()):
         command = [bench.limits, "direct", file, *options]
         seconds = run_json([*command, "--offset", offset, "--nbytes", part])["seconds"]
         probed.append((seconds, f"{depth} at a time, {block // KIB} KiB each, {pages}", command))
-    return [
-        Measurement(what, f"{who} {i + 1}", command, [file], True, label=label)
-        for i, (_, label, command) in enumerate(sorted(probed)[:N_DISK_FINALISTS])
+    finalists = [
+        Measurement(what, who, command, [file], cold=True, memory_nbytes=memory_nbytes, label=label)
+        for _, label, command in sorted(probed)[: SIEVES[0][0]]
     ]
+    return sieve(bench, finalists)

@@ -233,10 +233,10 @@ class Group:
         self.found[best.name] = best
         return best
 
-    def add_disk(self, what, who, model, *extra):
-        finalists = loops.best_of_disk(what, who, self.env.bench, model.file, extra)
-        self.found |= {measurement.name: measurement for measurement in finalists}
-        return finalists
+    def add_disk(self, what, who, model, *extra, memory_nbytes=0):
+        best = loops.best_of_disk(what, who, self.env.bench, model.file, extra, memory_nbytes)
+        self.found[best.name] = best
+        return best
 
     def rounds(self, measurements, n_rounds=None):
         self.env.bench.rounds(measurements, n_rounds or self.n_rounds)
