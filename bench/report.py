@@ -95,7 +95,7 @@ all, by plain stores or by streaming ones: a target that they miss, too, is out 
         ("kernels",),
         """\
 GB/s of one thread, bytes read and written together, with data that fits into the second-level cache; in
-brackets the share of what memcpy reaches there.""",
+brackets the share of what memcpy reaches there. Of each the best of the rounds.""",
     ),
 ]
 
@@ -285,7 +285,10 @@ def where_and_when(groups):
             f"`{results['group']}`",
             results["commit"],
             results["date"],
-            max((len(m["results"]) for m in results["measurements"].values()), default=1),
+            max(
+                (len(m["results"]) for m in results["measurements"].values()),
+                default=results.get("n_rounds", 1),
+            ),
             f"{results['took_seconds'] / 60:.1f}",
         ]
         for results in groups
