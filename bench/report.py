@@ -1,5 +1,6 @@
 """The results as a table for the terminal, a picture, and docs/benchmarks.md."""
 
+import math
 from xml.sax.saxutils import escape
 
 # Who is drawn, from the top, and in which colour: ours, the machine's limit, others.
@@ -123,7 +124,10 @@ def target(check):
 
 
 def shown_ratio(ratio):
-    return "∞" if ratio is None else f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
+    """Rounded down: what misses its target does not look as if it had reached it."""
+    if ratio is None:
+        return "∞"
+    return f"{math.floor(ratio * 100) / 100:.2f}" if ratio < 100 else f"{math.floor(ratio)}"
 
 
 def rows(results):
@@ -247,8 +251,8 @@ HEAD = """# Benchmarks
 Written by `./dev bench --docs` from the results that are saved; nothing here is edited by hand. Run
 `./dev bench` for the figures of another machine, and `./dev bench GROUP` for some of them.
 
-A ratio is the other's figure over Loadstone's: above 1, Loadstone takes less. Targets are in the column *at
-least*; rows without one only show. {reached} of {judged} targets are reached.
+A ratio is the other's figure over Loadstone's, rounded down: above 1, Loadstone takes less. Targets are in
+the column *at least*; rows without one only show. {reached} of {judged} targets are reached.
 
 Every figure is the median of the rounds of its group, with the least and the greatest, each run a process of
 its own, the measurements of a group taking turns in another order each round. The model is a CogVideoX
