@@ -23,6 +23,10 @@
 
 #include "src/base/memory.h"
 
+#ifndef IORING_SETUP_COOP_TASKRUN
+#define IORING_SETUP_COOP_TASKRUN (1U << 8) /* liburing before 2.2 has no name for it */
+#endif
+
 /* How often in a row the kernel may say that it takes no read now, and what is waited before it is asked again. */
 enum { MAX_REFUSALS = 20, REFUSED_US = 1000 };
 
@@ -55,11 +59,19 @@ static void allow_workers(struct io_uring *uring, uint32_t depth)
     (void)!io_uring_register_iowq_max_workers(uring, of_files_and_others);
 }
 
-/* A request is sent as soon as it is made; what comes back is a read, or word of one that was to be given up. */
+/*
+ * A request is sent as soon as it is made; what comes back is a read, or word of one that was to be given up. A worker
+ * that converts need not be interrupted for it: it calls the kernel once a block. Kernels before 5.19 always do.
+ */
 static int ring_init(ring *r, uint32_t depth)
 {
-    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 2 * depth};
+    const unsigned flags = IORING_SETUP_CQSIZE;
+    struct io_uring_params params = {.flags = flags | IORING_SETUP_COOP_TASKRUN, .cq_entries = 2 * depth};
     int failed = io_uring_queue_init_params(1, &r->uring, &params);
+    if (failed == -EINVAL) {
+        params = (struct io_uring_params){.flags = flags, .cq_entries = 2 * depth};
+        failed = io_uring_queue_init_params(1, &r->uring, &params);
+    }
     if (!failed && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* plain reads came with it, in 5.6 */
         io_uring_queue_exit(&r->uring);
         failed = -ENOSYS;

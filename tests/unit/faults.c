@@ -338,6 +338,8 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring, s
 {
     if (fails_always(FAULT_RING))
         return -(int)atomic_load(&n_bytes);
+    if (params->flags >= 1U << 8 && fails_always(FAULT_RING_FLAG))
+        return -EINVAL;
     int status = __real_io_uring_queue_init_params(entries, ring, params);
     pass_ring_end();
     if (fails_always(FAULT_OLD_RING))

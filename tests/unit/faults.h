@@ -25,11 +25,12 @@ typedef enum fault {
     FAULT_SUBMITS,
     FAULT_SILENCE, /* no read that the kernel does by itself comes back before faults_disarm() */
     FAULT_RESULTS, /* every other read that the kernel does by itself ends with errno n, or is cut short if n is 0 */
-    FAULT_RING,     /* there is no io_uring: its set-up says that n is why */
-    FAULT_OLD_RING, /* it is one of Linux 5.4, which does not know plain reads */
-    FAULT_DIRECT,   /* no file can be opened for direct reads: open() says EINVAL */
-    FAULT_LEASE,    /* no lease on a file is given, and errno n is why */
-    FAULT_COUNT     /* there is no cachestat(2), as before Linux 6.5: it says ENOSYS */
+    FAULT_RING,      /* there is no io_uring: its set-up says that n is why */
+    FAULT_OLD_RING,  /* it is one of Linux 5.4, which does not know plain reads */
+    FAULT_RING_FLAG, /* its set-up says EINVAL to a flag that is newer than Linux 5.18 */
+    FAULT_DIRECT,    /* no file can be opened for direct reads: open() says EINVAL */
+    FAULT_LEASE,     /* no lease on a file is given, and errno n is why */
+    FAULT_COUNT      /* there is no cachestat(2), as before Linux 6.5: it says ENOSYS */
 } fault;
 
 /*

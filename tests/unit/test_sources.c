@@ -221,6 +221,21 @@ static void a_kernel_without_io_uring_is_read_otherwise(void **state)
     assert_true(faults_disarm());
 }
 
+static void a_kernel_that_lacks_a_flag_has_io_uring_without_it(void **state)
+{
+    (void)state;
+    const how h = {.io = LDS_IO_URING, .n_threads = 2, .dtype = LDS_F32, .is_cold = true};
+    outcome plain, o;
+    assert_int_equal(load(&plain, in_folder(folder, files[0]), &h, NULL), LDS_OK);
+    faults_inject(FAULT_RING_FLAG, 0);
+    assert_int_equal(load(&o, in_folder(folder, files[0]), &h, NULL), LDS_OK);
+    assert_true(faults_disarm());
+    assert_string_equal(o.stats.source, plain.stats.source); /* "uring", but where nobody may */
+    assert_true(are_same(&o, &plain));
+    forget(&plain);
+    forget(&o);
+}
+
 #if !defined(__SANITIZE_THREAD__) /* which knows no threads in forked children */
 /* From now on this process may not make a system call. False if it cannot be forbidden here. */
 static bool forbid(uint32_t call)
@@ -594,6 +609,7 @@ int main(void)
         cmocka_unit_test(what_is_not_loaded_does_not_count_as_cached),
 #ifdef LDS_HAVE_URING
         cmocka_unit_test(a_kernel_without_io_uring_is_read_otherwise),
+        cmocka_unit_test(a_kernel_that_lacks_a_flag_has_io_uring_without_it),
 #if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(a_container_that_forbids_io_uring_is_read_otherwise),
 #endif
