@@ -65,11 +65,12 @@ static void allow_workers(struct io_uring *uring, uint32_t depth)
  */
 static int ring_init(ring *r, uint32_t depth)
 {
-    const unsigned flags = IORING_SETUP_CQSIZE;
-    struct io_uring_params params = {.flags = flags | IORING_SETUP_COOP_TASKRUN, .cq_entries = 2 * depth};
+    const struct io_uring_params plain = {.flags = IORING_SETUP_CQSIZE, .cq_entries = 2 * depth};
+    struct io_uring_params params = plain;
+    params.flags |= IORING_SETUP_COOP_TASKRUN;
     int failed = io_uring_queue_init_params(1, &r->uring, &params);
     if (failed == -EINVAL) {
-        params = (struct io_uring_params){.flags = flags, .cq_entries = 2 * depth};
+        params = plain;
         failed = io_uring_queue_init_params(1, &r->uring, &params);
     }
     if (!failed && !(params.features & IORING_FEAT_RW_CUR_POS)) { /* plain reads came with it, in 5.6 */
