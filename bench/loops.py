@@ -29,7 +29,7 @@ def combined(*tables):
 
 
 def sieve(bench, measurements):
-    """The best of them, which of several equals is the luckiest: so it is still to be made anew."""
+    """The best of what is most promising first. Of equals it is the luckiest: it is still to be made anew."""
     for n, n_rounds in SIEVES:
         measurements = measurements[:n]
         bench.rounds(measurements, n_rounds)
@@ -68,8 +68,8 @@ class LoopSearch:
             if "no loop of our own" not in str(reason):
                 raise
 
-    def best(self, n):
-        return sorted(self.probed.items(), key=lambda entry: entry[1][0])[:n]
+    def ranked(self):
+        return sorted(self.probed.items(), key=lambda entry: entry[1][0])
 
     def run(self):
         """The best, as a measurement of the whole file that is still to be made."""
@@ -77,12 +77,12 @@ class LoopSearch:
         plain = next(combined(SHARING, self.populate))[0]
         for name, options in combined(PAGES, QUICK_BLOCKS if self.quick else BLOCKS, KERNELS):
             self.probe(f"{name}, {plain}", options)
-        for name, (_, options) in self.best(N_VARIED):
+        for name, (_, options) in self.ranked()[:N_VARIED]:
             for change, more in combined(SHARING, self.populate):
                 self.probe(name.replace(plain, change), options + more)
         loops = [
             self.measurement(name, self.base + options, self.new_nbytes)
-            for name, (_, options) in self.best(SIEVES[0][0])
+            for name, (_, options) in self.ranked()
         ]
         return sieve(self.bench, loops)
 
@@ -109,8 +109,8 @@ def best_of_disk(what, who, bench, file, extra=(), memory_nbytes=0):
         command = [bench.limits, "direct", file, *options]
         seconds = run_json([*command, "--offset", offset, "--nbytes", part])["seconds"]
         probed.append((seconds, f"{depth} at a time, {block // KIB} KiB each, {pages}", command))
-    finalists = [
+    ranked = [
         Measurement(what, who, command, [file], cold=True, memory_nbytes=memory_nbytes, label=label)
-        for _, label, command in sorted(probed)[: SIEVES[0][0]]
+        for _, label, command in sorted(probed)
     ]
-    return sieve(bench, finalists)
+    return sieve(bench, ranked)

@@ -63,7 +63,7 @@ behind a network (`bench/slow_fs.c`).
 
 The *best direct read* is the fastest of 70 ways to read the file past the page cache, 1 to 64 requests of
 128 KiB to 4 MiB at a time, into buffers of small or huge pages that are used again and again; nothing is
-kept. As the best loop it was chosen by earlier measurements, and is measured anew. Where the disk is a
+kept. Like the best loop it was chosen by earlier measurements, and is measured anew. Where the disk is a
 virtual machine's, its host copies, and faster into buffers that stay in the processor's cache than *into
 memory for all of it*. That is memory used before; a load's is new. The fastest of the same ways that *looks
 at each cache line*, at one word and no more, shows what it costs to do anything with what was read; the
@@ -275,6 +275,11 @@ def distinct(groups, key):
     return found
 
 
+def n_rounds(results):
+    counts = [len(m["results"]) for m in results["measurements"].values()]
+    return max(counts + [kernel.get("n_rounds", 1) for kernel in results["kernels"]])
+
+
 def where_and_when(groups):
     parts = []
     for key in ("machine", "packages"):
@@ -289,10 +294,7 @@ def where_and_when(groups):
             f"`{results['group']}`",
             results["commit"],
             results["date"],
-            max(
-                (len(m["results"]) for m in results["measurements"].values()),
-                default=results.get("n_rounds", 1),
-            ),
+            n_rounds(results),
             f"{results['took_seconds'] / 60:.1f}",
         ]
         for results in groups

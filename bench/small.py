@@ -181,7 +181,8 @@ def inspect(group):
 def fastest(runs):
     """Of the runs of one kernel, as checkasm takes the best of its turns: others can only make it slower."""
     gbps, memcpy_gbps = (max(run[key] for run in runs) for key in ("gbps", "memcpy_gbps"))
-    return {**runs[0], "gbps": gbps, "memcpy_gbps": memcpy_gbps, "ratio": gbps / memcpy_gbps}
+    best = {"gbps": gbps, "memcpy_gbps": memcpy_gbps, "ratio": gbps / memcpy_gbps}
+    return {**runs[0], **best, "n_rounds": len(runs)}
 
 
 def kernels(group):

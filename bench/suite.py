@@ -287,7 +287,6 @@ class Group:
             "left_out": self.left_out,
             "quick": self.env.quick,
             "took_seconds": time.time() - self.began,
-            "n_rounds": self.n_rounds,
             "checks": self.checks,
             "measurements": {name: m.as_json() for name, m in self.found.items() if m.results},
             "kernels": self.kernels,
